@@ -8,6 +8,7 @@ mod chunk;
 mod encoder;
 mod header;
 
+pub(crate) use chunk::compress;
 pub use chunk::{Chunk, ChunkError, Compression};
 pub use encoder::ChunkEncoder;
 pub use header::{BlockHeader, ChunkInfo, HeaderError, TRAILER_BYTES};

@@ -48,11 +48,6 @@ impl ChunkBuffer {
         self.record_start
     }
 
-    /// Bytes that finished records may still take.
-    pub(crate) fn room(&self) -> usize {
-        self.capacity - self.record_start
-    }
-
     /// Ends the current record; whether it fitted. One that did not waits in the overflow.
     #[inline]
     pub(crate) fn end_record(&mut self) -> bool {
@@ -71,22 +66,38 @@ impl ChunkBuffer {
         self.overflow.len()
     }
 
+    /// Bytes it holds before it overflows.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The finished records' bytes.
+    pub(crate) fn finished(&self) -> &[u8] {
+        self.bytes.get(..self.record_start).unwrap_or_default()
+    }
+
     /// Makes room for `capacity` bytes in all, which the caller was granted, and moves the overflow in.
     pub(crate) fn grow(&mut self, capacity: usize) {
         self.bytes.reserve_exact(capacity.saturating_sub(self.bytes.len()));
-        self.capacity = capacity;
+        self.capacity = capacity.max(self.capacity);
         let overflow = std::mem::take(&mut self.overflow);
         self.extend_from_slice(&overflow);
     }
 
-    /// The finished records' bytes; the buffer goes on empty, with room for `capacity` and the overflow in it.
-    pub(crate) fn take(&mut self, capacity: usize) -> Vec<u8> {
+    /// The finished records' bytes, without slack. The buffer goes on with no room; an overflow stays.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let mut taken = std::mem::take(&mut self.bytes);
+        taken.truncate(self.record_start);
+        taken.shrink_to_fit();
         self.record_start = 0;
-        let taken = std::mem::replace(&mut self.bytes, Vec::with_capacity(capacity));
-        self.capacity = capacity;
-        let overflow = std::mem::take(&mut self.overflow);
-        self.extend_from_slice(&overflow);
+        self.capacity = 0;
         taken
+    }
+
+    /// Forgets the finished records and keeps the room; an overflow stays.
+    pub(crate) fn restart(&mut self) {
+        self.bytes.clear();
+        self.record_start = 0;
     }
 }
 
@@ -182,9 +193,10 @@ mod tests {
         buffer.extend_from_slice(b"cond");
         assert!(!buffer.end_record());
         assert_eq!((buffer.finished_len(), buffer.overflow_len()), (5, 6));
-        assert_eq!(buffer.take(6), b"first");
+        assert_eq!(buffer.take(), b"first");
+        buffer.grow(6);
         assert!(buffer.end_record());
-        assert_eq!(buffer.take(0), b"second");
+        assert_eq!(buffer.finished(), b"second");
     }
 
     #[test]
@@ -199,7 +211,7 @@ mod tests {
         buffer.extend_from_slice(b"g");
         buffer.discard_record();
         assert_eq!((buffer.finished_len(), buffer.overflow_len()), (6, 0));
-        assert_eq!(buffer.take(0), b"abcdef");
+        assert_eq!(buffer.take(), b"abcdef");
     }
 
     #[test]

@@ -78,11 +78,13 @@ impl<T: 'static> ChunkEncoder<T> {
         }
         let needed = self.buffer.finished_len() + overflow;
         let sealed = if needed <= self.chunk_bytes || self.records == 0 {
-            let doubled = (self.buffer.finished_len() + self.buffer.room()).saturating_mul(2);
+            let doubled = self.buffer.capacity().saturating_mul(2);
             self.buffer.grow(doubled.min(self.chunk_bytes).max(needed));
             None
         } else {
-            Some(self.seal(self.chunk_bytes.max(overflow)))
+            let sealed = self.seal();
+            self.buffer.grow(self.chunk_bytes.max(overflow));
+            Some(sealed)
         };
         self.buffer.end_record();
         self.records += 1;
@@ -92,12 +94,10 @@ impl<T: 'static> ChunkEncoder<T> {
     /// The last chunk, if records are left in it. The encoder goes on empty.
     #[must_use]
     pub fn finish(&mut self) -> Option<Chunk> {
-        (self.records > 0).then(|| self.seal(0))
+        (self.records > 0).then(|| self.seal())
     }
 
-    fn seal(&mut self, next_capacity: usize) -> Chunk {
-        let mut raw = self.buffer.take(next_capacity);
-        raw.shrink_to_fit();
-        Chunk::seal(raw, std::mem::take(&mut self.records), self.compression)
+    fn seal(&mut self) -> Chunk {
+        Chunk::seal(self.buffer.take(), std::mem::take(&mut self.records), self.compression)
     }
 }

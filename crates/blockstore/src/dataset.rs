@@ -1,0 +1,234 @@
+//! A dataset as a store keeps it: its facts, its table of blocks, and what happens to them.
+
+mod evict;
+mod read;
+
+use std::sync::{Arc, Weak};
+
+use crate::block::Block;
+use crate::entry::{Entry, Flight};
+use crate::error::Error;
+use crate::events::Event;
+use crate::format::{ChunkEncoder, Compression};
+use crate::id::{BlockId, DatasetId};
+use crate::level::StorageLevel;
+use crate::metrics::LiveCounters;
+use crate::policy::Slot;
+use crate::record::RecordKind;
+use crate::residence::MemoryCopy;
+use crate::serialized::SerializedBlock;
+use crate::status::{BlockStatus, DatasetStatus};
+use crate::store::Core;
+use crate::table::{Claim, Listed, State, Stored, Table};
+use crate::writer::BlockWriter;
+
+/// What never changes about a dataset.
+pub(crate) struct DatasetFacts<T> {
+    pub(crate) id: DatasetId,
+    pub(crate) name: Arc<str>,
+    pub(crate) level: StorageLevel,
+    pub(crate) compression: Compression,
+    pub(crate) kind: RecordKind<T>,
+    pub(crate) counters: Arc<LiveCounters>,
+}
+
+impl<T> DatasetFacts<T> {
+    pub(crate) fn block(&self, partition: u32) -> BlockId {
+        BlockId { dataset: self.id, partition }
+    }
+}
+
+/// A dataset of whatever record type, as its store sees it.
+pub(crate) trait AnyDataset: Send + Sync {
+    /// Gives up the copy in memory that has this slot; the bytes that became free at once.
+    fn evict_slot(&self, partition: u32, slot: Slot) -> Result<u64, Error>;
+    fn status(&self) -> DatasetStatus;
+    fn block_status(&self, partition: u32) -> Option<BlockStatus>;
+    /// Removes all blocks and grants no more writers.
+    fn close(&self);
+}
+
+pub(crate) struct Inner<T> {
+    pub(crate) core: Arc<Core>,
+    pub(crate) facts: Arc<DatasetFacts<T>>,
+    pub(crate) table: Table<T>,
+    this: Weak<Self>,
+}
+
+impl<T: Send + Sync + 'static> Inner<T> {
+    pub(crate) fn new(core: Arc<Core>, facts: DatasetFacts<T>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            core,
+            facts: Arc::new(facts),
+            table: Table::new(),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// A copy, made known to its tier; it becomes visible to readers with the table.
+    pub(crate) fn list(&self, partition: u32, copy: Arc<MemoryCopy<T>>) -> Listed<T> {
+        let this: Weak<Self> = Weak::clone(&self.this);
+        let tracked = self.core.tier(copy.mode()).insert(
+            self.facts.block(partition),
+            this,
+            crate::tier::Pins::of(&copy),
+            copy.charged_bytes(),
+        );
+        Listed { copy, tracked }
+    }
+
+    pub(crate) fn entry(self: &Arc<Self>, partition: u32) -> Result<Entry<T>, Error> {
+        loop {
+            match self.read(partition) {
+                Ok(Some(block)) => return Ok(Entry::Resident(block)),
+                // A damaged copy is gone now: the block is to be computed again.
+                Ok(None) | Err(Error::Corrupt { .. }) => {}
+                Err(e) => return Err(e),
+            }
+            match self.table.claim(partition) {
+                Claim::Granted(flight) => {
+                    self.count_miss(partition);
+                    let writer = BlockWriter::new(Arc::clone(self), partition, flight);
+                    return Ok(Entry::Vacant(writer));
+                }
+                Claim::Found(crate::table::Found::InFlight(flight)) => {
+                    self.facts.counters.waits.add(1);
+                    return Ok(Entry::InFlight(Flight::new(flight)));
+                }
+                Claim::Found(_) => {}
+                Claim::Closed => {
+                    let name = self.facts.name.to_string();
+                    return Err(Error::DatasetRemoved { dataset: self.facts.id, name });
+                }
+            }
+        }
+    }
+
+    /// Places further copies of a block elsewhere; how many.
+    pub(crate) fn replicate(&self, block: &Block<T>, copies: u8) -> u8 {
+        let Some(replicator) = self.core.replicator() else { return 0 };
+        let encoded = match block.serialized() {
+            Some(bytes) => Some(bytes.clone()),
+            None => self.encoded(block),
+        };
+        encoded.map_or(0, |bytes| replicator.replicate(block.id(), &bytes, copies).min(copies))
+    }
+
+    fn encoded(&self, block: &Block<T>) -> Option<SerializedBlock> {
+        let RecordKind { codec, .. } = &self.facts.kind;
+        let compression = self.facts.compression;
+        let mut encoder = ChunkEncoder::new(Arc::clone(codec), compression, self.core.chunk_bytes());
+        let mut chunks = Vec::new();
+        for record in block.slices()?.flatten() {
+            chunks.extend(encoder.push(record).ok()?);
+        }
+        chunks.extend(encoder.finish());
+        Some(SerializedBlock::new(codec.id(), compression, chunks))
+    }
+
+    pub(crate) fn count_miss(&self, partition: u32) {
+        self.facts.counters.misses.add(1);
+        self.core.events.emit(|| Event::Miss { block: self.facts.block(partition) });
+    }
+
+    pub(crate) fn remove(&self, partition: u32) -> bool {
+        let Some(state) = self.table.remove(partition) else { return false };
+        self.removed(partition, state);
+        true
+    }
+
+    pub(crate) fn clear(&self, close: bool) {
+        for (partition, state) in self.table.clear(close) {
+            self.removed(partition, state);
+        }
+    }
+
+    /// After a block left the table: whoever waits gets "absent", and its copies go with the last handle.
+    fn removed(&self, partition: u32, state: State<T>) {
+        match state {
+            State::InFlight(flight) => flight.settle(None),
+            State::Stored(stored) => {
+                if stored.replicas > 1 {
+                    self.core.remove_replicas(self.facts.block(partition));
+                }
+                drop(stored);
+            }
+        }
+        self.facts.counters.removed.add(1);
+        self.core.events.emit(|| Event::Removed { block: self.facts.block(partition) });
+    }
+}
+
+impl<T: Send + Sync + 'static> AnyDataset for Inner<T> {
+    fn evict_slot(&self, partition: u32, slot: Slot) -> Result<u64, Error> {
+        self.evict(partition, Some(slot)).map(|freed| freed.unwrap_or(0))
+    }
+
+    fn status(&self) -> DatasetStatus {
+        let facts = &self.facts;
+        let mut status = DatasetStatus {
+            dataset: facts.id,
+            name: facts.name.to_string(),
+            level: facts.level,
+            blocks: 0,
+            blocks_in_memory: 0,
+            records: 0,
+            heap_bytes: 0,
+            off_heap_bytes: 0,
+            disk_bytes: 0,
+            under_replicated: 0,
+            counters: facts.counters.snapshot(),
+        };
+        self.table.for_each_stored(|partition, stored| {
+            let block = self.describe(partition, stored);
+            status.blocks += 1;
+            status.blocks_in_memory += u64::from(stored.memory.is_some());
+            status.records += block.records;
+            status.heap_bytes += block.heap_bytes;
+            status.off_heap_bytes += block.off_heap_bytes;
+            status.disk_bytes += block.disk_bytes;
+            status.under_replicated += u64::from(block.replicas < facts.level.replication());
+        });
+        status
+    }
+
+    fn block_status(&self, partition: u32) -> Option<BlockStatus> {
+        self.table.with_stored(partition, |stored| self.describe(partition, stored))
+    }
+
+    fn close(&self) {
+        self.clear(true);
+    }
+}
+
+impl<T: Send + Sync + 'static> Inner<T> {
+    fn describe(&self, partition: u32, stored: &Stored<T>) -> BlockStatus {
+        use crate::error::Residence;
+        use crate::level::LevelFacts;
+        let memory = stored.memory.as_ref().map(|listed| &listed.copy);
+        let residence = memory.map(|copy| copy.residence());
+        let memory_bytes = memory.map_or(0, |copy| copy.charged_bytes());
+        let off_heap = residence == Some(Residence::OffHeap);
+        let facts = LevelFacts {
+            disk: stored.disk.is_some(),
+            memory: memory.is_some(),
+            off_heap,
+            deserialized: residence == Some(Residence::Values),
+            replication: stored.replicas,
+        };
+        BlockStatus {
+            block: self.facts.block(partition),
+            requested: self.facts.level,
+            effective: StorageLevel::custom(facts).unwrap_or(StorageLevel::NONE),
+            residences: residence
+                .into_iter()
+                .chain(stored.disk.is_some().then_some(Residence::Disk))
+                .collect(),
+            records: stored.records,
+            heap_bytes: if off_heap { 0 } else { memory_bytes },
+            off_heap_bytes: if off_heap { memory_bytes } else { 0 },
+            disk_bytes: stored.disk.as_ref().map_or(0, |bytes| bytes.stored_bytes()),
+            replicas: stored.replicas,
+        }
+    }
+}

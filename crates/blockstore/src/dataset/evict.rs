@@ -1,0 +1,75 @@
+//! Giving up a block's copy in memory, after writing it to disk where its level says so.
+
+use std::sync::Arc;
+
+use super::Inner;
+use crate::error::Error;
+use crate::events::{Event, EvictReason};
+use crate::policy::Slot;
+use crate::residence::MemoryCopy;
+use crate::serialized::SerializedBlock;
+use crate::unroll::{BytesUnroll, Ground};
+
+impl<T: Send + Sync + 'static> Inner<T> {
+    pub(crate) fn ground(&self, partition: u32) -> Ground<T> {
+        Ground {
+            core: Arc::clone(&self.core),
+            facts: Arc::clone(&self.facts),
+            block: self.facts.block(partition),
+        }
+    }
+
+    /// Gives up the copy in memory; the bytes that became free at once, or nothing when there was no such copy.
+    ///
+    /// Readers may go on reading it meanwhile, and after. No lock is held while it is written to disk.
+    pub(crate) fn evict(&self, partition: u32, slot: Option<Slot>) -> Result<Option<u64>, Error> {
+        let Some((copy, on_disk)) = self.table.memory_copy(partition, slot) else { return Ok(None) };
+        let spilled = if self.facts.level.uses_disk() && !on_disk {
+            Some(Arc::new(self.spill(partition, &copy)?))
+        } else {
+            None
+        };
+        let Some(listed) = self.table.take_memory(partition, &copy, spilled) else { return Ok(None) };
+        let bytes = copy.charged_bytes();
+        let residence = copy.residence();
+        drop(copy);
+        self.facts.counters.evictions.add(1);
+        self.facts.counters.evicted_bytes.add(bytes);
+        let reason = if slot.is_some() { EvictReason::Room } else { EvictReason::Asked };
+        self.core.events.emit(|| Event::Evicted {
+            block: self.facts.block(partition),
+            residence,
+            bytes,
+            reason,
+        });
+        let is_last = Arc::strong_count(&listed.copy) == 1;
+        drop(listed);
+        Ok(Some(if is_last { bytes } else { 0 }))
+    }
+
+    /// Writes a copy in memory to disk: bytes as they are, values encoded a chunk at a time.
+    fn spill(&self, partition: u32, copy: &MemoryCopy<T>) -> Result<SerializedBlock, Error> {
+        let ground = self.ground(partition);
+        let spilled = match copy {
+            MemoryCopy::Bytes { bytes, .. } => {
+                let moved = bytes
+                    .chunks()
+                    .iter()
+                    .map(|chunk| Ok(chunk.moved_to(ground.write_to_disk(chunk.stored())?)));
+                SerializedBlock::new(bytes.codec(), bytes.compression(), moved.collect::<Result<_, Error>>()?)
+            }
+            MemoryCopy::Values(values) => {
+                let mut unroll = BytesUnroll::on_disk();
+                for run in &values.runs {
+                    unroll.push_all(&ground, run)?;
+                }
+                unroll.finish_on_disk(&ground)?
+            }
+        };
+        let bytes = spilled.stored_bytes();
+        self.facts.counters.spills.add(1);
+        self.facts.counters.spilled_bytes.add(bytes);
+        self.core.events.emit(|| Event::Spilled { block: ground.block, bytes });
+        Ok(spilled)
+    }
+}

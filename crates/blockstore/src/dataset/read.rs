@@ -1,0 +1,153 @@
+//! Reading a block from the best copy it has, and bringing it back to memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Inner;
+use crate::block::Block;
+use crate::error::{Error, Residence};
+use crate::events::Event;
+use crate::format::{Chunk, ChunkError};
+use crate::memory::MemoryMode;
+use crate::residence::MemoryCopy;
+use crate::serialized::SerializedBlock;
+use crate::table::Found;
+use crate::unroll::{HeapChunk, ValuesUnroll};
+
+impl<T: Send + Sync + 'static> Inner<T> {
+    /// The block from its best copy. Damaged copies are discarded on the way; an error when the last one was.
+    pub(crate) fn read(self: &Arc<Self>, partition: u32) -> Result<Option<Block<T>>, Error> {
+        let mut damage = None;
+        loop {
+            let found = match self.table.find(partition) {
+                Found::Memory { copy, slot } => match self.verified(&copy) {
+                    Ok(()) => {
+                        self.core.tier(copy.mode()).touch(slot);
+                        Ok(Block::in_memory(&self.facts, partition, copy))
+                    }
+                    Err((chunk, source)) => {
+                        let residence = copy.residence();
+                        drop(self.table.take_memory(partition, &copy, None));
+                        Err((residence, chunk, source))
+                    }
+                },
+                Found::Disk { bytes, memory_bytes } => match bytes.verify() {
+                    Ok(()) => Ok(self
+                        .promoted(partition, &bytes, memory_bytes)?
+                        .unwrap_or_else(|| Block::on_disk(&self.facts, partition, bytes))),
+                    Err((chunk, source)) => {
+                        drop(self.table.take_disk(partition, &bytes));
+                        Err((Residence::Disk, chunk, source))
+                    }
+                },
+                Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
+            };
+            match found {
+                Ok(block) => {
+                    self.count_hit(&block);
+                    return Ok(Some(block));
+                }
+                Err((residence, chunk, source)) => {
+                    damage = Some(self.damaged(partition, residence, chunk, source));
+                }
+            }
+        }
+    }
+
+    fn verified(&self, copy: &MemoryCopy<T>) -> Result<(), (usize, ChunkError)> {
+        match copy {
+            MemoryCopy::Bytes { bytes, .. } if self.core.verifies_memory() => bytes.verify(),
+            _ => Ok(()),
+        }
+    }
+
+    fn count_hit(&self, block: &Block<T>) {
+        let residence = block.residence();
+        self.facts.counters.hits(residence).add(1);
+        self.core.events.emit(|| Event::Hit { block: block.id(), residence });
+    }
+
+    fn damaged(&self, partition: u32, residence: Residence, chunk: usize, source: ChunkError) -> Error {
+        let block = self.facts.block(partition);
+        self.facts.counters.corrupt.add(1);
+        self.core.events.emit(|| Event::Corrupt { block, residence });
+        Error::Corrupt { block, name: self.facts.name.to_string(), residence, chunk, source }
+    }
+
+    /// A copy back in memory, if the level wants one and memory is granted.
+    fn promoted(
+        self: &Arc<Self>,
+        partition: u32,
+        disk: &Arc<SerializedBlock>,
+        memory_bytes: Option<u64>,
+    ) -> Result<Option<Block<T>>, Error> {
+        let level = self.facts.level;
+        if !level.uses_memory() {
+            return Ok(None);
+        }
+        let copy = if level.is_deserialized() {
+            self.promoted_values(partition, disk, memory_bytes)?
+        } else {
+            let mode = if level.uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
+            self.promoted_bytes(disk, mode)
+        };
+        let Some(copy) = copy.map(Arc::new) else { return Ok(None) };
+        let bytes = copy.charged_bytes();
+        let residence = copy.residence();
+        let block = Block::in_memory(&self.facts, partition, Arc::clone(&copy));
+        let listed = self.list(partition, copy);
+        if self.table.add_memory(partition, disk, listed).is_none() {
+            self.facts.counters.promotions.add(1);
+            self.facts.counters.promoted_bytes.add(bytes);
+            self.core.events.emit(|| Event::Promoted { block: block.id(), residence, bytes });
+        }
+        Ok(Some(block))
+    }
+
+    /// Decodes the block onto the heap; nothing when memory is refused, before the work where the need is known.
+    fn promoted_values(
+        &self,
+        partition: u32,
+        disk: &Arc<SerializedBlock>,
+        memory_bytes: Option<u64>,
+    ) -> Result<Option<MemoryCopy<T>>, Error> {
+        // Decoded records never take less than the bytes they were encoded to by much; knowing better needs a try.
+        let need = memory_bytes.unwrap_or_else(|| disk.stored_bytes());
+        let Ok(charge) = self.core.memory().reserve_storage(MemoryMode::Heap, need, Some(self.facts.id))
+        else {
+            return Ok(None);
+        };
+        let ground = self.ground(partition);
+        let mut values = ValuesUnroll::new(charge);
+        let mut source = Block::on_disk(&self.facts, partition, Arc::clone(disk)).into_batches();
+        while let Some(mut batch) = source.take_batch()? {
+            values.append(&ground, &mut batch);
+            if !batch.is_empty() {
+                self.table.note_need(partition, values.used_bytes().saturating_mul(2).max(need));
+                return Ok(None);
+            }
+        }
+        Ok(Some(MemoryCopy::Values(values.finish())))
+    }
+
+    /// Copies the chunks as they are.
+    fn promoted_bytes(&self, disk: &SerializedBlock, mode: MemoryMode) -> Option<MemoryCopy<T>> {
+        let need = disk.stored_bytes();
+        let mut charge = self.core.memory().reserve_storage(mode, need, Some(self.facts.id)).ok()?;
+        let copied = |chunk: &Chunk| {
+            let stored = chunk.stored();
+            let place = match mode {
+                MemoryMode::OffHeap => self.core.write_to_arena(stored, &mut charge)?,
+                MemoryMode::Heap => {
+                    let charge = charge.split(stored.len() as u64);
+                    Bytes::from_owner(HeapChunk { bytes: stored.to_vec(), _charge: charge })
+                }
+            };
+            Some(chunk.moved_to(place))
+        };
+        let chunks = disk.chunks().iter().map(copied).collect::<Option<Vec<_>>>()?;
+        let bytes = SerializedBlock::new(disk.codec(), disk.compression(), chunks);
+        Some(MemoryCopy::Bytes { mode, bytes })
+    }
+}

@@ -1,0 +1,175 @@
+//! The thin shell of locks around the pools, and the loop of evicting and asking again.
+
+use std::sync::Weak;
+
+use super::pools::{Claim, Pools, TaskId, Verdict};
+use super::{MemoryMode, MemorySnapshot, Refused};
+use crate::DatasetId;
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// Rounds of evicting for one request. Only other threads that take what was evicted, or readers that hold it,
+/// make a second one necessary.
+const RECLAIM_ROUNDS_MAX: u32 = 64;
+
+/// Evicts blocks when memory is short. The block store implements it.
+pub(crate) trait Reclaim: Send + Sync {
+    /// Evicts blocks of `mode` so that at least `bytes` are given back, sparing those of `requester`. If all that
+    /// may be evicted is less, evicts nothing.
+    ///
+    /// Called without any lock of the manager. It chooses under its own lock, writes outside it, commits. It must
+    /// not reserve in ways that evict: what it needs for itself is scratch.
+    fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed;
+}
+
+/// What was evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reclaimed {
+    /// Bytes of the evicted blocks. They are free when the blocks' reservations drop: at once, or with the last
+    /// reader that still holds one.
+    pub(crate) bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Shell {
+    state: Mutex<State>,
+    /// Signalled on every change of the pools, if anyone waits.
+    changed: Condvar,
+    /// Not taken together with `state`, and not held while one of them evicts.
+    reclaimers: Mutex<Vec<Weak<dyn Reclaim>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    pools: Pools,
+    tasks_waiting: usize,
+}
+
+impl Shell {
+    pub(super) fn new(pools: Pools) -> Self {
+        Self {
+            state: Mutex::new(State { pools, tasks_waiting: 0 }),
+            changed: Condvar::new(),
+            reclaimers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Takes from free memory or not at all.
+    pub(super) fn acquire_free(&self, mode: MemoryMode, claim: Claim, bytes: u64) -> Result<(), Refused> {
+        let mut state = self.state.lock();
+        match state.pools.acquire(mode, claim, bytes) {
+            Verdict::Granted => {
+                self.wake(state);
+                Ok(())
+            }
+            _ => Err(state.pools.refuse(mode, claim, bytes)),
+        }
+    }
+
+    /// Takes free memory, then evicts what the rules allow, then waits if the claim has a right to and `may_wait`.
+    pub(super) fn acquire_evicting(
+        &self,
+        mode: MemoryMode,
+        claim: Claim,
+        bytes: u64,
+        requester: Option<DatasetId>,
+        may_wait: bool,
+    ) -> Result<(), Refused> {
+        let mut rounds = 0;
+        let mut state = self.state.lock();
+        loop {
+            match state.pools.acquire(mode, claim, bytes) {
+                Verdict::Granted => {
+                    self.wake(state);
+                    return Ok(());
+                }
+                Verdict::Evict { bytes: missing } if rounds < RECLAIM_ROUNDS_MAX => {
+                    drop(state);
+                    // When nothing was evicted, others may still have given back: look once more.
+                    rounds = if self.reclaim(mode, missing, requester) > 0 {
+                        rounds + 1
+                    } else {
+                        RECLAIM_ROUNDS_MAX
+                    };
+                    state = self.state.lock();
+                }
+                Verdict::Wait if may_wait => {
+                    state.tasks_waiting += 1;
+                    state = self.changed.wait(state);
+                    state.tasks_waiting -= 1;
+                    rounds = 0;
+                }
+                Verdict::Evict { .. } | Verdict::Wait | Verdict::Refused => {
+                    return Err(state.pools.refuse(mode, claim, bytes));
+                }
+            }
+        }
+    }
+
+    pub(super) fn release(&self, mode: MemoryMode, claim: Claim, bytes: u64) {
+        self.change(|pools| pools.release(mode, claim, bytes));
+    }
+
+    pub(super) fn register_task(&self) -> TaskId {
+        self.change(Pools::register_task)
+    }
+
+    pub(super) fn remove_task(&self, task: TaskId) {
+        self.change(|pools| pools.remove_task(task));
+    }
+
+    pub(super) fn task_bytes(&self, mode: MemoryMode, task: TaskId) -> u64 {
+        self.state.lock().pools.task_bytes(mode, task)
+    }
+
+    pub(super) fn add_scratch(&self, bytes: u64) {
+        self.state.lock().pools.add_scratch(bytes);
+    }
+
+    pub(super) fn sub_scratch(&self, bytes: u64) {
+        self.state.lock().pools.sub_scratch(bytes);
+    }
+
+    pub(super) fn snapshot(&self) -> MemorySnapshot {
+        let state = self.state.lock();
+        state.pools.snapshot(state.tasks_waiting)
+    }
+
+    pub(super) fn register(&self, reclaimer: Weak<dyn Reclaim>) {
+        let mut reclaimers = self.reclaimers.lock();
+        reclaimers.retain(|known| known.strong_count() > 0);
+        reclaimers.push(reclaimer);
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Pools) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = change(&mut state.pools);
+        self.wake(state);
+        result
+    }
+
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let someone_waits = state.tasks_waiting > 0;
+        drop(state);
+        if someone_waits {
+            self.changed.notify_all();
+        }
+    }
+
+    /// One round: asks each reclaimer in turn for what is still missing. Gives the bytes that were evicted.
+    fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> u64 {
+        let reclaimers: Vec<_> = self.reclaimers.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut evicted = 0_u64;
+        for reclaimer in reclaimers {
+            if evicted >= bytes {
+                break;
+            }
+            evicted = evicted.saturating_add(reclaimer.reclaim(mode, bytes - evicted, requester).bytes);
+        }
+        evicted
+    }
+
+    #[cfg(test)]
+    pub(super) fn validate(&self) -> Result<(), String> {
+        self.state.lock().pools.validate()
+    }
+}

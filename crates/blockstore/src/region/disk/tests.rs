@@ -1,0 +1,399 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc as StdArc, Mutex as StdMutex};
+use std::thread;
+
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use super::*;
+use crate::region::segment_file::SegmentFile;
+use crate::region::test_support::Random;
+
+const MIB: u64 = 1 << 20;
+
+fn options(directories: &[&Path]) -> DiskOptions {
+    let directories = directories.iter().map(|path| path.to_path_buf()).collect();
+    DiskOptions { directories, limit_bytes: None, segment_bytes: MIB }
+}
+
+/// A step at which a disk can fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Open,
+    Preallocate,
+    Write,
+    Punch,
+}
+
+/// Disks that do as they are told: which step of which directory fails, and how large each one is.
+#[derive(Default)]
+struct Disks {
+    steps: u64,
+    fail_at: Option<(u64, Errno)>,
+    broken: HashMap<PathBuf, (Step, Errno)>,
+    capacity_bytes: HashMap<PathBuf, u64>,
+    files: Vec<File>,
+}
+
+type SharedDisks = StdArc<StdMutex<Disks>>;
+
+impl Disks {
+    fn step(&mut self, directory: &Path, step: Step) -> io::Result<()> {
+        self.steps += 1;
+        let now = self.fail_at.filter(|(at, _)| *at == self.steps).map(|(_, errno)| errno);
+        let always = self.broken.get(directory).filter(|(at, _)| *at == step).map(|(_, errno)| *errno);
+        now.or(always).map_or(Ok(()), |errno| Err(errno.into()))
+    }
+}
+
+#[derive(Debug)]
+struct ToldFile {
+    inner: Box<dyn SegmentFile>,
+    directory: PathBuf,
+    disks: SharedDisks,
+}
+
+impl std::fmt::Debug for Disks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Disks")
+    }
+}
+
+impl ToldFile {
+    fn step(&self, step: Step) -> io::Result<()> {
+        self.disks.lock().unwrap().step(&self.directory, step)
+    }
+}
+
+impl SegmentFile for ToldFile {
+    fn file(&self) -> &File {
+        self.inner.file()
+    }
+
+    fn preallocate(&self, range: Range<u64>) -> io::Result<()> {
+        self.step(Step::Preallocate)?;
+        let used = self.file().metadata()?.blocks() * 512;
+        let capacity = self.disks.lock().unwrap().capacity_bytes.get(&self.directory).copied();
+        if capacity.is_some_and(|capacity| used + (range.end - range.start) > capacity) {
+            return Err(Errno::NOSPC.into());
+        }
+        self.inner.preallocate(range)
+    }
+
+    /// A write that fails is torn: half of it is in the file.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let told = self.step(Step::Write);
+        let written = if told.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        self.inner.write_all_at(written, offset).and(told)
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        self.step(Step::Punch)?;
+        self.inner.punch(range)
+    }
+}
+
+fn told_store(options: DiskOptions) -> (DiskStore, SharedDisks) {
+    let disks = SharedDisks::default();
+    let told = StdArc::clone(&disks);
+    let open = move |directory: &Path, len: u64| -> io::Result<Box<dyn SegmentFile>> {
+        told.lock().unwrap().step(directory, Step::Open)?;
+        let inner = open_segment_file(directory, len)?;
+        told.lock().unwrap().files.push(inner.file().try_clone()?);
+        Ok(Box::new(ToldFile { inner, directory: directory.to_owned(), disks: StdArc::clone(&told) }))
+    };
+    (DiskStore::open_with(options, Box::new(open)).unwrap(), disks)
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn disk_bytes(store: &DiskStore) -> u64 {
+    let segments = store.directories.iter().flat_map(|directory| directory.segments());
+    segments.map(|segment| segment.disk_bytes()).sum()
+}
+
+#[test]
+fn what_was_written_is_read_in_place_aligned_and_freed_with_its_last_clone() {
+    let home = home();
+    let store = DiskStore::open(options(&[home.path()])).unwrap();
+    let mut random = Random::new(3);
+    let contents: Vec<_> = (0..200)
+        .map(|_| {
+            let len = random.index(100_000);
+            random.bytes(len)
+        })
+        .collect();
+    let stored: Vec<_> = contents.iter().map(|content| store.write(content).unwrap()).collect();
+    assert!(store.status().directories[0].segments > 5, "{:?}", store.status());
+    for (content, bytes) in contents.iter().zip(&stored) {
+        store.prefetch(bytes).unwrap();
+        assert!(content == bytes && (bytes.is_empty() || bytes.as_ptr().addr() % 64 == 0));
+        store.release(bytes);
+        assert_eq!(content, bytes);
+    }
+    assert!(fs::read_dir(home.path()).unwrap().next().is_none());
+    let tail = stored[7].slice(1..);
+    drop(stored);
+    assert_eq!(tail, contents[7][1..]);
+    assert_eq!(store.status().used_bytes, rounded(contents[7].len() as u64).unwrap());
+    drop(tail);
+    assert_eq!((store.status().used_bytes, store.status().directories[0].segments), (0, 1));
+    assert!(disk_bytes(&store) < 64 << 10, "{} bytes on disk", disk_bytes(&store));
+    assert!(store.write(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn an_extent_larger_than_a_segment_gets_a_segment_of_its_size() {
+    let home = home();
+    let store = DiskStore::open(options(&[home.path()])).unwrap();
+    let content = Random::new(9).bytes(5 * MIB as usize + 17);
+    let bytes = store.write(&content).unwrap();
+    assert_eq!(bytes, content);
+    let small = store.write(&[1]).unwrap();
+    drop(bytes);
+    assert_eq!((store.status().used_bytes, &small[..]), (64, &[1][..]));
+}
+
+#[test]
+fn a_full_directory_is_passed_over_and_two_are_an_error_that_loses_nothing() {
+    let (one, two) = (home(), home());
+    let (store, disks) = told_store(options(&[one.path(), two.path()]));
+    disks.lock().unwrap().capacity_bytes.insert(one.path().to_owned(), 110 << 10);
+    disks.lock().unwrap().capacity_bytes.insert(two.path().to_owned(), 430 << 10);
+    let mut stored = Vec::new();
+    let error = loop {
+        match store.write(&[stored.len() as u8; 40 << 10]) {
+            Ok(bytes) => stored.push(bytes),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(stored.len(), 2 + 10);
+    let RegionError::DiskFull { directory, needed_bytes } = &error else { panic!("{error:?}") };
+    assert!([one.path(), two.path()].contains(&directory.as_path()));
+    assert_eq!(*needed_bytes, 40 << 10);
+    assert!(error.to_string().contains(&directory.display().to_string()), "{error}");
+    assert!(error.to_string().contains("40960 bytes"), "{error}");
+    assert!(store.take_failures().is_empty());
+    stored.iter().enumerate().for_each(|(i, bytes)| assert_eq!(bytes, &[i as u8; 40 << 10][..]));
+
+    stored.remove(0);
+    stored.push(store.write(&[9; 40 << 10]).unwrap());
+    drop(stored);
+    assert_eq!(store.status().used_bytes, 0);
+}
+
+#[test]
+fn a_failing_directory_is_put_aside_and_reported_once_while_the_other_goes_on() {
+    let (one, two) = (home(), home());
+    let (store, disks) = told_store(options(&[one.path(), two.path()]));
+    let before: Vec<_> = (0..4_u8).map(|i| store.write(&[i; 1000]).unwrap()).collect();
+    let used = |at: usize| store.status().directories[at].used_bytes;
+    assert_eq!((used(0), used(1)), (2048, 2048));
+
+    disks.lock().unwrap().broken.insert(one.path().to_owned(), (Step::Write, Errno::IO));
+    let after: Vec<_> = (0..4_u8).map(|i| store.write(&[i; 1000]).unwrap()).collect();
+    assert_eq!((used(0), used(1)), (2048, 6144));
+    let [failure] = &store.take_failures()[..] else { panic!("one failure") };
+    assert_eq!(failure.directory, one.path());
+    assert!(store.take_failures().is_empty());
+    assert_eq!(store.status().directories[0].failed.as_ref(), Some(&failure.reason));
+    assert!(store.status().directories[1].failed.is_none());
+    for (i, bytes) in before.iter().chain(&after).enumerate() {
+        assert_eq!(bytes, &[i as u8 % 4; 1000][..]);
+    }
+
+    disks.lock().unwrap().broken.insert(two.path().to_owned(), (Step::Preallocate, Errno::ROFS));
+    for _ in 0..2 {
+        let error = store.write(&[0; 1000]).unwrap_err();
+        let RegionError::NoDirectory { needed_bytes: 1000, directory, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(directory, two.path());
+    }
+    drop((before, after));
+    assert_eq!(store.status().used_bytes, 0);
+}
+
+#[test]
+fn a_write_that_fails_at_any_step_leaves_everything_else_as_it_was() {
+    for errno in [Errno::NOSPC, Errno::IO, Errno::MFILE] {
+        for step in 1.. {
+            let home = home();
+            let (store, disks) = told_store(options(&[home.path()]));
+            let kept = store.write(&[7; 5000]).unwrap();
+            // Too large for what is left of the first segment, so that opening the second can fail too.
+            let first = disks.lock().unwrap().steps;
+            disks.lock().unwrap().fail_at = Some((first + step, errno));
+            let content = Random::new(step).bytes(MIB as usize);
+            let Err(error) = store.write(&content) else {
+                assert_eq!(step, 4, "opening, preallocating and writing are the steps");
+                break;
+            };
+            match (errno, &error) {
+                (Errno::NOSPC, RegionError::DiskFull { directory, needed_bytes: MIB })
+                | (Errno::IO, RegionError::NoDirectory { directory, needed_bytes: MIB, .. })
+                | (Errno::MFILE, RegionError::Write { directory, needed_bytes: MIB, .. }) => {
+                    assert_eq!(directory, home.path());
+                }
+                _ => panic!("{errno}: {error:?}"),
+            }
+            assert_eq!((store.status().used_bytes, &kept[..]), (5056, &[7; 5000][..]));
+            assert_eq!(store.write(&content).is_ok(), errno != Errno::IO);
+            drop(kept);
+            assert!(disk_bytes(&store) <= 16 << 10, "{} bytes on disk", disk_bytes(&store));
+        }
+    }
+}
+
+#[test]
+fn a_hole_that_cannot_be_punched_is_counted_and_used_again() {
+    let home = home();
+    let (store, disks) = told_store(options(&[home.path()]));
+    disks.lock().unwrap().broken.insert(home.path().to_owned(), (Step::Punch, Errno::OPNOTSUPP));
+    drop(store.write(&[1; 8192]).unwrap());
+    assert_eq!(store.status().directories[0].unreclaimed_bytes, 8192);
+    assert_eq!(store.write(&[2; 8192]).unwrap(), &[2; 8192][..]);
+    assert!(store.take_failures().is_empty());
+}
+
+#[test]
+fn the_limit_of_disk_space_is_an_error_that_says_what_is_in_use() {
+    let home = home();
+    let limited = DiskOptions { limit_bytes: Some(10_000), ..options(&[home.path()]) };
+    let store = DiskStore::open(limited).unwrap();
+    let first = store.write(&[1; 6000]).unwrap();
+    let error = store.write(&[2; 6000]).unwrap_err();
+    assert!(
+        matches!(error, RegionError::DiskLimit { limit_bytes: 10_000, used_bytes: 6016, needed_bytes: 6000 }),
+        "{error:?}"
+    );
+    drop(first);
+    store.write(&[2; 6000]).unwrap();
+    assert_eq!(store.used_bytes.load(Ordering::Acquire), 0);
+}
+
+#[test]
+fn bytes_that_cannot_be_read_are_an_error_and_no_signal() {
+    let home = home();
+    let (store, disks) = told_store(options(&[home.path()]));
+    let bytes = store.write(&[5; 100_000]).unwrap();
+    store.prefetch(&bytes).unwrap();
+    // What a bad sector does to a page, a missing page does too.
+    disks.lock().unwrap().files[0].set_len(4096).unwrap();
+    let error = store.prefetch(&bytes).unwrap_err();
+    assert!(
+        matches!(&error, RegionError::Read { bytes: 100_000, directory, .. } if directory == home.path())
+    );
+    assert_eq!(store.take_failures().len(), 1);
+    store.prefetch(&vec![0; 10_000]).unwrap();
+}
+
+#[test]
+fn a_store_needs_a_directory_it_can_write_to() {
+    assert!(matches!(DiskStore::open(options(&[])), Err(RegionError::NoDirectoryGiven)));
+    let home = home();
+    let (file, absent) = (home.path().join("file"), home.path().join("a/b"));
+    fs::write(&file, "in the way").unwrap();
+    let error = DiskStore::open(options(&[&absent, &file])).unwrap_err();
+    assert!(
+        matches!(&error, RegionError::OpenDirectory { directory, .. } if *directory == file),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains(&file.display().to_string()));
+    DiskStore::open(options(&[&absent])).unwrap().write(&[1]).unwrap();
+}
+
+#[test]
+fn two_stores_in_one_directory_do_not_see_or_harm_each_other() {
+    let home = home();
+    fs::write(home.path().join("mine"), "not a segment").unwrap();
+    let one = DiskStore::open(options(&[home.path()])).unwrap();
+    let two = DiskStore::open(options(&[home.path()])).unwrap();
+    let (a, b) = (one.write(&[1; 10_000]).unwrap(), two.write(&[2; 20_000]).unwrap());
+    assert_eq!((one.status().used_bytes, two.status().used_bytes), (10_048, 20_032));
+    drop((one, a));
+    assert_eq!(b, &[2; 20_000][..]);
+    drop(two);
+    assert_eq!(b, &[2; 20_000][..]);
+    assert_eq!(fs::read_to_string(home.path().join("mine")).unwrap(), "not a segment");
+}
+
+#[test]
+fn four_threads_write_read_and_drop_and_the_disk_is_empty_after() {
+    let (one, two) = (home(), home());
+    let store = DiskStore::open(options(&[one.path(), two.path()])).unwrap();
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                let mut live: Vec<(Bytes, Vec<u8>)> = Vec::new();
+                for _ in 0..400 {
+                    if live.len() < 30 && random.below(3) > 0 {
+                        let long = random.below(20) == 0;
+                        let len = random.index(if long { 2 * MIB as usize } else { 20_000 });
+                        let content = random.bytes(len);
+                        live.push((store.write(&content).unwrap(), content));
+                    } else if !live.is_empty() {
+                        let (bytes, content) = live.swap_remove(random.index(live.len()));
+                        store.prefetch(&bytes).unwrap();
+                        assert_eq!(bytes, content);
+                    }
+                }
+                assert!(live.iter().all(|(bytes, content)| bytes == content));
+            });
+        }
+    });
+    assert_eq!((store.status().used_bytes, store.used_bytes.load(Ordering::Acquire)), (0, 0));
+    assert!(disk_bytes(&store) < 128 << 10, "{} bytes on disk", disk_bytes(&store));
+}
+
+/// The test below runs this test binary again with this variable set, to be killed.
+const CHILD: &str = "LARDER_TEST_CHILD_DIRECTORY";
+
+#[test]
+fn after_kill_9_no_disk_space_stays_in_use_and_a_new_store_starts_clean() {
+    if let Some(directory) = std::env::var_os(CHILD) {
+        let store = DiskStore::open(options(&[Path::new(&directory)])).unwrap();
+        let _stored: Vec<_> = (0..8).map(|i| store.write(&vec![i; MIB as usize]).unwrap()).collect();
+        println!("stored");
+        io::stdout().flush().unwrap();
+        loop {
+            thread::park();
+        }
+    }
+    let home = home();
+    let name = "region::disk::tests::after_kill_9_no_disk_space_stays_in_use_and_a_new_store_starts_clean";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("stored")), "the child died before it stored anything");
+
+    let home_device = fs::metadata(home.path()).unwrap().dev();
+    let open_files = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+    let facts = open_files.filter_map(|fd| fs::metadata(fd.unwrap().path()).ok());
+    let segments: Vec<_> =
+        facts.filter(|file| file.is_file() && file.dev() == home_device && file.nlink() == 0).collect();
+    let in_use: u64 = segments.iter().map(|file| file.blocks() * 512).sum();
+    assert!(in_use >= 8 * MIB, "{in_use} bytes in nameless files");
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The files had no name and the process no longer exists, so the kernel has freed them.
+    assert!(fs::read_dir(home.path()).unwrap().next().is_none());
+    let store = DiskStore::open(options(&[home.path()])).unwrap();
+    assert_eq!(store.status().used_bytes, 0);
+    assert_eq!(store.write(b"clean").unwrap(), &b"clean"[..]);
+}

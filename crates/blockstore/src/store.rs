@@ -1,0 +1,267 @@
+//! The block store: what its datasets share.
+
+mod builder;
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+pub use self::builder::{BlockStoreBuilder, DatasetBuilder};
+use crate::codec::Codec;
+use crate::dataset::AnyDataset;
+use crate::error::Error;
+use crate::events::{Event, Events, Subscription};
+use crate::id::{BlockId, DatasetId};
+use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation};
+use crate::metrics::{Counters, LiveCounters};
+use crate::record::{Record, RecordKind};
+use crate::region::{Arena, DiskStatus, DiskStore};
+use crate::replicate::Replicator;
+use crate::status::{BlockStatus, DatasetStatus};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::tier::Tier;
+
+/// Keeps the blocks of datasets at their storage levels, within a memory budget.
+///
+/// Cheap to clone; all clones are one store. Any number of threads may use it.
+///
+/// ```
+/// use larder_blockstore::{BlockStore, StorageLevel};
+///
+/// let store = BlockStore::builder().memory(64 << 20).build()?;
+/// let squares = store.dataset::<u64>("squares").level(StorageLevel::MEMORY_ONLY).build()?;
+/// let compute = || squares.get_or_compute(3, |out| (0..1_000).try_for_each(|n| out.push(n * n)));
+///
+/// assert_eq!(compute()?.len(), 1_000);   // computed, and kept
+/// assert_eq!(compute()?.len(), 1_000);   // read
+/// assert_eq!(squares.status().counters.hits(), 1);
+/// # Ok::<(), larder_blockstore::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct BlockStore {
+    core: Arc<Core>,
+}
+
+/// What the datasets of a store share.
+pub(crate) struct Core {
+    memory: MemoryManager,
+    arena: Option<Arena>,
+    disk: Option<DiskStore>,
+    heap: Arc<Tier>,
+    off_heap: Arc<Tier>,
+    datasets: Mutex<HashMap<DatasetId, Weak<dyn AnyDataset>>>,
+    datasets_made: AtomicU64,
+    /// Counters of the datasets that are gone.
+    past: Mutex<Counters>,
+    pub(crate) events: Arc<Events>,
+    verify_memory: bool,
+    chunk_bytes: usize,
+    replicator: Option<Arc<dyn Replicator>>,
+}
+
+impl BlockStore {
+    /// Starts to describe a store.
+    #[must_use]
+    pub fn builder() -> BlockStoreBuilder {
+        BlockStoreBuilder::default()
+    }
+
+    /// Starts to describe a dataset whose records serde writes and [`HeapSize`](crate::HeapSize) measures.
+    #[must_use]
+    pub fn dataset<T: Record>(&self, name: &str) -> DatasetBuilder<T> {
+        DatasetBuilder::new(Arc::clone(&self.core), name, RecordKind::of_record())
+    }
+
+    /// Starts to describe a dataset of any record type, with a codec of its own and a measure of the heap bytes
+    /// that one record owns beyond its `size_of`.
+    #[must_use]
+    pub fn dataset_with<T: Send + Sync + 'static>(
+        &self,
+        name: &str,
+        codec: impl Codec<T>,
+        heap_bytes: impl Fn(&T) -> usize + Send + Sync + 'static,
+    ) -> DatasetBuilder<T> {
+        DatasetBuilder::new(Arc::clone(&self.core), name, RecordKind::with(codec, heap_bytes))
+    }
+
+    /// The memory this store shares with whoever else uses the same manager.
+    #[must_use]
+    pub fn memory(&self) -> &MemoryManager {
+        &self.core.memory
+    }
+
+    /// Its datasets, in the order in which they were built. Costs a look at every block.
+    #[must_use]
+    pub fn datasets(&self) -> Vec<DatasetStatus> {
+        let mut datasets: Vec<_> = self.core.live().into_iter().map(|dataset| dataset.status()).collect();
+        datasets.sort_unstable_by_key(|status| status.dataset);
+        datasets
+    }
+
+    /// What happened so far, over all its datasets, also those that are gone.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut counters = *self.core.past.lock();
+        for dataset in self.core.live() {
+            counters += dataset.status().counters;
+        }
+        counters
+    }
+
+    /// Its directories and what is in them; none for a store without disk.
+    #[must_use]
+    pub fn disk(&self) -> Option<DiskStatus> {
+        self.core.disk.as_ref().map(DiskStore::status)
+    }
+
+    /// Bytes of the off-heap arena that hold blocks, in units of 64.
+    #[must_use]
+    pub fn arena_bytes(&self) -> u64 {
+        self.core.arena.as_ref().map_or(0, Arena::used_bytes)
+    }
+
+    /// One block as it is stored now; none when it has no copy.
+    #[must_use]
+    pub fn block_status(&self, block: BlockId) -> Option<BlockStatus> {
+        self.core.dataset(block.dataset)?.block_status(block.partition)
+    }
+
+    /// Removes a dataset with all its blocks; whether it was there. Readers that hold blocks keep them. Its handle
+    /// grants no more writers.
+    pub fn remove_dataset(&self, dataset: DatasetId) -> bool {
+        let found = self.core.dataset(dataset);
+        if let Some(dataset) = &found {
+            dataset.close();
+        }
+        found.is_some()
+    }
+
+    /// Calls `listener` for every event from now on, on the thread that caused it and with no lock held, until the
+    /// subscription drops. It must not panic; it may use the store.
+    pub fn subscribe(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Subscription {
+        Events::subscribe(&self.core.events, listener)
+    }
+}
+
+impl fmt::Debug for BlockStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockStore")
+            .field("memory", &self.core.memory)
+            .field("disk", &self.core.disk)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn memory(&self) -> &MemoryManager {
+        &self.memory
+    }
+
+    pub(crate) fn tier(&self, mode: MemoryMode) -> &Arc<Tier> {
+        match mode {
+            MemoryMode::Heap => &self.heap,
+            MemoryMode::OffHeap => &self.off_heap,
+        }
+    }
+
+    /// The most bytes a chunk of several records has before compression.
+    pub(crate) fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    pub(crate) fn verifies_memory(&self) -> bool {
+        self.verify_memory
+    }
+
+    pub(crate) fn replicator(&self) -> Option<&Arc<dyn Replicator>> {
+        self.replicator.as_ref()
+    }
+
+    pub(crate) fn remove_replicas(&self, block: BlockId) {
+        if let Some(replicator) = &self.replicator {
+            replicator.remove(block);
+        }
+    }
+
+    /// Copies stored bytes into the arena, with their part of the charge; none when no extent is free.
+    pub(crate) fn write_to_arena(&self, stored: &[u8], charge: &mut Reservation) -> Option<Bytes> {
+        if stored.is_empty() {
+            return Some(Bytes::new());
+        }
+        let mut extent = self.arena.as_ref()?.allocate(stored.len())?;
+        extent.copy_from_slice(stored);
+        Some(extent.freeze(stored.len(), charge.split(stored.len() as u64)))
+    }
+
+    /// Copies stored bytes to disk.
+    pub(crate) fn write_to_disk(
+        &self,
+        block: BlockId,
+        name: &str,
+        counters: &LiveCounters,
+        stored: &[u8],
+    ) -> Result<Bytes, Error> {
+        let written = match &self.disk {
+            Some(disk) => disk.write(stored),
+            None => Err(crate::region::RegionError::NoDirectoryGiven),
+        };
+        let failures = self.disk.as_ref().map(DiskStore::take_failures).unwrap_or_default();
+        for failure in failures {
+            self.events.emit(|| Event::DirectoryFailed {
+                directory: failure.directory.clone(),
+                problem: failure.reason.clone(),
+            });
+        }
+        written.map_err(|source| {
+            counters.disk_errors.add(1);
+            self.events.emit(|| Event::DiskError { block, problem: source.to_string() });
+            Error::Disk { block, name: name.to_owned(), source }
+        })
+    }
+
+    fn dataset(&self, dataset: DatasetId) -> Option<Arc<dyn AnyDataset>> {
+        self.datasets.lock().get(&dataset).and_then(Weak::upgrade)
+    }
+
+    fn live(&self) -> Vec<Arc<dyn AnyDataset>> {
+        self.datasets.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn next_dataset(&self) -> DatasetId {
+        DatasetId(self.datasets_made.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn register(&self, dataset: DatasetId, handle: Weak<dyn AnyDataset>) {
+        self.datasets.lock().insert(dataset, handle);
+    }
+
+    /// The last handle of a dataset is gone.
+    pub(crate) fn forget(&self, dataset: DatasetId, counters: Counters) {
+        let gone = self.datasets.lock().remove(&dataset);
+        if gone.is_some() {
+            *self.past.lock() += counters;
+        }
+    }
+}
+
+impl Reclaim for Core {
+    fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed {
+        let tier = self.tier(mode);
+        let mut given_back = 0;
+        for victim in tier.choose(bytes, requester) {
+            let evicted = match victim.dataset.upgrade() {
+                Some(dataset) => dataset.evict_slot(victim.block.partition, victim.slot),
+                None => Ok(0),
+            };
+            match evicted {
+                Ok(bytes) => given_back += bytes,
+                // It could not be written to disk, so it stays; the error was counted where it happened.
+                Err(_) => tier.keep(victim.slot),
+            }
+        }
+        Reclaimed { bytes: given_back }
+    }
+}

@@ -1,0 +1,274 @@
+//! The blocks of one dataset, by partition.
+
+use std::sync::Arc;
+
+use hashbrown::hash_map::Entry as MapEntry;
+use hashbrown::{HashMap, HashSet};
+
+use crate::block::Block;
+use crate::flight::FlightCell;
+use crate::policy::Slot;
+use crate::residence::MemoryCopy;
+use crate::serialized::SerializedBlock;
+use crate::sync::RwLock;
+use crate::tier::Tracked;
+
+/// Who computes a block, and whoever waits for it.
+pub(crate) type FlightOf<T> = Arc<FlightCell<Block<T>>>;
+
+/// The table behind a lock. Whatever is taken out of it is handed to the caller, who drops it unlocked.
+pub(crate) struct Table<T> {
+    blocks: RwLock<Blocks<T>>,
+}
+
+struct Blocks<T> {
+    states: HashMap<u32, State<T>>,
+    /// Partitions that were computed once: computing one of them is computing it again.
+    computed_before: HashSet<u32>,
+    closed: bool,
+}
+
+/// What the table holds for a partition.
+pub(crate) enum State<T> {
+    InFlight(FlightOf<T>),
+    Stored(Stored<T>),
+}
+
+/// A stored block: at most one copy in memory, at most one on disk, at least one in all.
+pub(crate) struct Stored<T> {
+    pub(crate) records: u64,
+    pub(crate) replicas: u8,
+    pub(crate) memory: Option<Listed<T>>,
+    pub(crate) disk: Option<Arc<SerializedBlock>>,
+    /// What a copy in memory was charged, or was refused, the last time: known need for a promotion.
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+/// A copy in memory and its place in the tier.
+pub(crate) struct Listed<T> {
+    pub(crate) copy: Arc<MemoryCopy<T>>,
+    pub(crate) tracked: Tracked,
+}
+
+/// What a reader finds.
+pub(crate) enum Found<T> {
+    Memory { copy: Arc<MemoryCopy<T>>, slot: Slot },
+    Disk { bytes: Arc<SerializedBlock>, memory_bytes: Option<u64> },
+    InFlight(FlightOf<T>),
+    Absent,
+}
+
+/// What a would-be writer gets.
+pub(crate) enum Claim<T> {
+    /// Somebody stored it, or is about to.
+    Found(Found<T>),
+    /// The block is the caller's to write.
+    Granted(FlightOf<T>),
+    /// The dataset was removed.
+    Closed,
+}
+
+impl<T> State<T> {
+    fn is_flight(&self, flight: &FlightOf<T>) -> bool {
+        matches!(self, Self::InFlight(current) if Arc::ptr_eq(current, flight))
+    }
+
+    fn found(&self) -> Found<T> {
+        match self {
+            Self::InFlight(flight) => Found::InFlight(Arc::clone(flight)),
+            Self::Stored(stored) => stored.found(),
+        }
+    }
+}
+
+impl<T> Stored<T> {
+    fn found(&self) -> Found<T> {
+        match (&self.memory, &self.disk) {
+            (Some(listed), _) => {
+                Found::Memory { copy: Arc::clone(&listed.copy), slot: listed.tracked.slot() }
+            }
+            (None, Some(bytes)) => Found::Disk { bytes: Arc::clone(bytes), memory_bytes: self.memory_bytes },
+            (None, None) => Found::Absent,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.memory.is_none() && self.disk.is_none()
+    }
+}
+
+impl<T> Blocks<T> {
+    fn stored_mut(&mut self, partition: u32) -> Option<&mut Stored<T>> {
+        match self.states.get_mut(&partition) {
+            Some(State::Stored(stored)) => Some(stored),
+            _ => None,
+        }
+    }
+
+    /// Forgets a block that has lost its last copy.
+    fn forget_if_empty(&mut self, partition: u32) {
+        if matches!(self.states.get(&partition), Some(State::Stored(stored)) if stored.is_empty()) {
+            self.states.remove(&partition);
+        }
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn new() -> Self {
+        let blocks = Blocks { states: HashMap::new(), computed_before: HashSet::new(), closed: false };
+        Self { blocks: RwLock::new(blocks) }
+    }
+
+    pub(crate) fn find(&self, partition: u32) -> Found<T> {
+        self.blocks.read().states.get(&partition).map_or(Found::Absent, State::found)
+    }
+
+    /// What is there, or the right to write it.
+    pub(crate) fn claim(&self, partition: u32) -> Claim<T>
+    where
+        T: 'static,
+    {
+        let mut blocks = self.blocks.write();
+        if blocks.closed {
+            return Claim::Closed;
+        }
+        match blocks.states.entry(partition) {
+            MapEntry::Occupied(state) => Claim::Found(state.get().found()),
+            MapEntry::Vacant(place) => {
+                let flight = Arc::new(FlightCell::new());
+                place.insert(State::InFlight(Arc::clone(&flight)));
+                Claim::Granted(flight)
+            }
+        }
+    }
+
+    /// Puts a finished block in the place of its flight; hands it back if it was removed meanwhile.
+    pub(crate) fn publish(
+        &self,
+        partition: u32,
+        flight: &FlightOf<T>,
+        stored: Stored<T>,
+    ) -> Option<Stored<T>> {
+        let mut blocks = self.blocks.write();
+        match blocks.states.get_mut(&partition) {
+            Some(state) if state.is_flight(flight) => {
+                *state = State::Stored(stored);
+                None
+            }
+            _ => Some(stored),
+        }
+    }
+
+    /// Remembers that a block was computed; whether it had been before.
+    pub(crate) fn note_computed(&self, partition: u32) -> bool {
+        !self.blocks.write().computed_before.insert(partition)
+    }
+
+    /// Withdraws a flight that came to nothing.
+    pub(crate) fn withdraw(&self, partition: u32, flight: &FlightOf<T>) {
+        let mut blocks = self.blocks.write();
+        if blocks.states.get(&partition).is_some_and(|state| state.is_flight(flight)) {
+            blocks.states.remove(&partition);
+        }
+    }
+
+    /// The copy in memory, if it still has this slot (or whatever slot it has), and whether there is one on disk.
+    pub(crate) fn memory_copy(
+        &self,
+        partition: u32,
+        slot: Option<Slot>,
+    ) -> Option<(Arc<MemoryCopy<T>>, bool)> {
+        let blocks = self.blocks.read();
+        let Some(State::Stored(Stored { memory: Some(listed), disk, .. })) = blocks.states.get(&partition)
+        else {
+            return None;
+        };
+        let same = slot.is_none_or(|slot| slot == listed.tracked.slot());
+        same.then(|| (Arc::clone(&listed.copy), disk.is_some()))
+    }
+
+    /// Takes out a copy in memory, and in the same step puts a copy on disk in its place where there is none.
+    pub(crate) fn take_memory(
+        &self,
+        partition: u32,
+        copy: &Arc<MemoryCopy<T>>,
+        disk: Option<Arc<SerializedBlock>>,
+    ) -> Option<Listed<T>> {
+        let mut blocks = self.blocks.write();
+        let stored = blocks.stored_mut(partition)?;
+        let listed = stored.memory.take_if(|listed| Arc::ptr_eq(&listed.copy, copy))?;
+        stored.memory_bytes = Some(copy.charged_bytes());
+        if stored.disk.is_none() {
+            stored.disk = disk;
+        }
+        blocks.forget_if_empty(partition);
+        Some(listed)
+    }
+
+    /// Takes out a copy on disk.
+    pub(crate) fn take_disk(
+        &self,
+        partition: u32,
+        bytes: &Arc<SerializedBlock>,
+    ) -> Option<Arc<SerializedBlock>> {
+        let mut blocks = self.blocks.write();
+        let taken = blocks.stored_mut(partition)?.disk.take_if(|disk| Arc::ptr_eq(disk, bytes));
+        blocks.forget_if_empty(partition);
+        taken
+    }
+
+    /// Adds a copy in memory to a block that has this one on disk; hands it back if another was faster.
+    pub(crate) fn add_memory(
+        &self,
+        partition: u32,
+        disk: &Arc<SerializedBlock>,
+        listed: Listed<T>,
+    ) -> Option<Listed<T>> {
+        let mut blocks = self.blocks.write();
+        match blocks.stored_mut(partition) {
+            Some(stored)
+                if stored.memory.is_none() && stored.disk.as_ref().is_some_and(|d| Arc::ptr_eq(d, disk)) =>
+            {
+                stored.memory = Some(listed);
+                None
+            }
+            _ => Some(listed),
+        }
+    }
+
+    /// Remembers what a promotion needed and was refused.
+    pub(crate) fn note_need(&self, partition: u32, memory_bytes: u64) {
+        if let Some(stored) = self.blocks.write().stored_mut(partition) {
+            stored.memory_bytes = Some(memory_bytes);
+        }
+    }
+
+    pub(crate) fn remove(&self, partition: u32) -> Option<State<T>> {
+        self.blocks.write().states.remove(&partition)
+    }
+
+    /// Takes out everything; a closed table grants no more writers.
+    pub(crate) fn clear(&self, close: bool) -> HashMap<u32, State<T>> {
+        let mut blocks = self.blocks.write();
+        blocks.closed |= close;
+        blocks.computed_before.clear();
+        std::mem::take(&mut blocks.states)
+    }
+
+    /// Reads one stored block under the lock.
+    pub(crate) fn with_stored<R>(&self, partition: u32, read: impl FnOnce(&Stored<T>) -> R) -> Option<R> {
+        match self.blocks.read().states.get(&partition) {
+            Some(State::Stored(stored)) => Some(read(stored)),
+            _ => None,
+        }
+    }
+
+    /// Reads every stored block under the lock.
+    pub(crate) fn for_each_stored(&self, mut read: impl FnMut(u32, &Stored<T>)) {
+        for (partition, state) in &self.blocks.read().states {
+            if let State::Stored(stored) = state {
+                read(*partition, stored);
+            }
+        }
+    }
+}

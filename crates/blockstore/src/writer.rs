@@ -1,0 +1,326 @@
+//! Writing a block, record by record.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::block::Block;
+use crate::dataset::Inner;
+use crate::error::{Error, Residence};
+use crate::events::Event;
+use crate::id::BlockId;
+use crate::memory::MemoryMode;
+use crate::residence::MemoryCopy;
+use crate::serialized::SerializedBlock;
+use crate::table::{FlightOf, Stored};
+use crate::unroll::{BytesUnroll, Ground, ValuesUnroll};
+use crate::unrolled::Unrolled;
+
+/// Writes one block: push its records, then finish.
+///
+/// The block is unrolled into memory with a reservation that grows with it. When memory is short, a level with
+/// disk moves what it has to disk and goes on there; a level without keeps what it has and hands every further
+/// record back ([`Pushed::Refused`]).
+///
+/// Dropping an unfinished writer leaves nothing behind, and makes one of those who wait for the block its writer.
+/// ```
+/// # use larder_blockstore::{BlockStore, Entry, Finished, StorageLevel};
+/// let store = BlockStore::builder().memory(1 << 20).build()?;
+/// let words = store.dataset::<String>("words").level(StorageLevel::MEMORY_ONLY).build()?;
+///
+/// let Entry::Vacant(mut writer) = words.entry(0)? else { panic!("nothing is stored yet") };
+/// writer.push("pear".to_owned())?;
+/// writer.push("plum".to_owned())?;
+/// let Finished::Stored(block) = writer.finish()? else { panic!("two words fit into a megabyte") };
+/// assert_eq!(block.len(), 2);
+/// # Ok::<(), larder_blockstore::Error>(())
+/// ```
+pub struct BlockWriter<T: Send + Sync + 'static> {
+    inner: Arc<Inner<T>>,
+    ground: Ground<T>,
+    partition: u32,
+    flight: FlightOf<T>,
+    started: Instant,
+    unroll: Unroll<T>,
+    refused: bool,
+}
+
+enum Unroll<T> {
+    Values(ValuesUnroll<T>),
+    Bytes(BytesUnroll),
+    Taken,
+}
+
+/// What became of a pushed record.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a refused record comes back to the caller"]
+pub enum Pushed<T> {
+    /// It is part of the block.
+    Kept,
+    /// Memory is short and the level has no disk: the record comes back, and so will all further ones.
+    Refused(T),
+}
+
+/// What became of a block.
+#[derive(Debug)]
+#[must_use = "a refused block's records are in here"]
+pub enum Finished<T: Send + Sync + 'static> {
+    /// It is stored; here it is, pinned.
+    Stored(Block<T>),
+    /// Memory was short and the level has no disk: nothing is stored. Here are the records that were kept.
+    Refused(Unrolled<T>),
+}
+
+impl<T: Send + Sync + 'static> BlockWriter<T> {
+    pub(crate) fn new(inner: Arc<Inner<T>>, partition: u32, flight: FlightOf<T>) -> Self {
+        let ground = inner.ground(partition);
+        let level = inner.facts.level;
+        let nothing = |mode| ground.core.memory().reserve_storage(mode, 0, None);
+        let mode = if level.uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
+        let unroll = match nothing(mode) {
+            Ok(charge) if level.is_deserialized() => Unroll::Values(ValuesUnroll::new(charge)),
+            Ok(charge) if level.uses_memory() => Unroll::Bytes(BytesUnroll::in_memory(charge)),
+            _ => Unroll::Bytes(BytesUnroll::on_disk()),
+        };
+        Self { inner, ground, partition, flight, started: Instant::now(), unroll, refused: false }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner<T>> {
+        &self.inner
+    }
+
+    /// The block is computed by this thread until it is finished: waiting for it here would never end.
+    pub(crate) fn computes_on_this_thread(&mut self) {
+        self.flight.lead_here();
+    }
+
+    /// Which block is written.
+    #[must_use]
+    pub fn id(&self) -> BlockId {
+        self.ground.block
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] and [`Error::Disk`]; the record is then not part of the block.
+    #[inline]
+    pub fn push(&mut self, record: T) -> Result<Pushed<T>, Error> {
+        if self.refused {
+            return Ok(Pushed::Refused(record));
+        }
+        let refused = match &mut self.unroll {
+            Unroll::Values(values) => match values.push(&self.ground, record) {
+                None => return Ok(Pushed::Kept),
+                Some(record) => record,
+            },
+            Unroll::Bytes(bytes) => {
+                if bytes.push(&self.ground, &record)? {
+                    return Ok(Pushed::Kept);
+                }
+                record
+            }
+            Unroll::Taken => record,
+        };
+        self.refuse_or_spill()?;
+        if self.refused { Ok(Pushed::Refused(refused)) } else { self.push(refused) }
+    }
+
+    /// Moves all records of `batch` into the block; those that stay in it were refused.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push); the records up to the bad one are then gone from `batch`.
+    pub fn append(&mut self, batch: &mut Vec<T>) -> Result<(), Error> {
+        while !self.refused && !batch.is_empty() {
+            match &mut self.unroll {
+                Unroll::Values(values) => values.append(&self.ground, batch),
+                Unroll::Bytes(bytes) => {
+                    let kept = bytes.push_all(&self.ground, batch)?;
+                    if kept == batch.len() { batch.clear() } else { drop(batch.drain(..kept)) }
+                }
+                Unroll::Taken => {}
+            }
+            if !batch.is_empty() {
+                self.refuse_or_spill()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends records by reference; how many were kept before memory was refused. Levels that keep bytes encode
+    /// them where they lie, levels that keep values clone them.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_slice(&mut self, records: &[T]) -> Result<usize, Error>
+    where
+        T: Clone,
+    {
+        let mut kept = 0;
+        while let Some(rest) = records.get(kept..).filter(|rest| !self.refused && !rest.is_empty()) {
+            match &mut self.unroll {
+                Unroll::Values(_) => {
+                    let mut batch = rest.to_vec();
+                    self.append(&mut batch)?;
+                    kept = records.len() - batch.len();
+                }
+                Unroll::Bytes(bytes) => {
+                    kept += bytes.push_all(&self.ground, rest)?;
+                    if kept < records.len() {
+                        self.refuse_or_spill()?;
+                    }
+                }
+                Unroll::Taken => break,
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Memory was refused: on to disk where the level has one, else an end of it.
+    #[cold]
+    fn refuse_or_spill(&mut self) -> Result<(), Error> {
+        if !self.inner.facts.level.uses_disk() || !matches!(self.unroll, Unroll::Values(_)) {
+            self.refused = true;
+            return Ok(());
+        }
+        let Unroll::Values(values) =
+            std::mem::replace(&mut self.unroll, Unroll::Bytes(BytesUnroll::on_disk()))
+        else {
+            return Ok(());
+        };
+        let values = values.finish();
+        if let Unroll::Bytes(bytes) = &mut self.unroll {
+            for run in values.runs {
+                bytes.push_all(&self.ground, &run)?;
+            }
+        }
+        drop(values.charge);
+        Ok(())
+    }
+
+    /// Stores the block, unless memory was refused.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when the rest of the block cannot be written; nothing of it is then stored.
+    pub fn finish(mut self) -> Result<Finished<T>, Error> {
+        if self.refused {
+            return Ok(Finished::Refused(self.into_unrolled()));
+        }
+        let (memory, disk) = match std::mem::replace(&mut self.unroll, Unroll::Taken) {
+            Unroll::Values(values) => (Some(MemoryCopy::Values(values.finish())), None),
+            Unroll::Bytes(mut unroll) => {
+                let Some(bytes) = unroll.finish(&self.ground)? else {
+                    self.unroll = Unroll::Bytes(unroll);
+                    return Ok(Finished::Refused(self.into_unrolled()));
+                };
+                match unroll.mode() {
+                    Some(mode) => (Some(MemoryCopy::Bytes { mode, bytes }), None),
+                    None => (None, Some(Arc::new(bytes))),
+                }
+            }
+            Unroll::Taken => (None, None),
+        };
+        Ok(Finished::Stored(self.publish(memory.map(Arc::new), disk)))
+    }
+
+    fn publish(
+        &mut self,
+        memory: Option<Arc<MemoryCopy<T>>>,
+        disk: Option<Arc<SerializedBlock>>,
+    ) -> Block<T> {
+        let facts = &self.inner.facts;
+        let empty = || Arc::new(SerializedBlock::new(facts.kind.codec.id(), facts.compression, Vec::new()));
+        let block = match (&memory, &disk) {
+            (Some(copy), _) => Block::in_memory(facts, self.partition, Arc::clone(copy)),
+            (None, Some(bytes)) => Block::on_disk(facts, self.partition, Arc::clone(bytes)),
+            (None, None) => Block::on_disk(facts, self.partition, empty()),
+        };
+        let replicas = self.replicate(&block);
+        let bytes = memory.as_ref().map_or(0, |copy| copy.charged_bytes())
+            + disk.as_ref().map_or(0, |bytes| bytes.stored_bytes());
+        let stored = Stored {
+            records: block.len(),
+            replicas,
+            memory: memory.map(|copy| self.inner.list(self.partition, copy)),
+            disk,
+            memory_bytes: None,
+        };
+        // A block that was removed while it was written is the caller's alone.
+        let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
+        self.flight.settle(unlisted.is_none().then(|| block.clone()));
+        drop(unlisted);
+        self.count_stored(&block, bytes);
+        block
+    }
+
+    fn count_stored(&self, block: &Block<T>, bytes: u64) {
+        let facts = &self.inner.facts;
+        let residence = block.residence();
+        facts.counters.stored.add(1);
+        self.inner.core.events.emit(|| Event::Stored { block: block.id(), residence, bytes });
+        if residence == Residence::Disk && facts.level.uses_memory() {
+            facts.counters.spills.add(1);
+            facts.counters.spilled_bytes.add(bytes);
+            self.inner.core.events.emit(|| Event::Spilled { block: block.id(), bytes });
+        }
+        self.count_computed();
+    }
+
+    fn count_computed(&self) {
+        let counters = &self.inner.facts.counters;
+        let again = self.inner.table.note_computed(self.partition);
+        let counter = if again { &counters.recomputed } else { &counters.computed };
+        counter.add(1);
+        counters.compute_nanos.add(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.inner.core.events.emit(|| Event::Computed { block: self.id(), again });
+    }
+
+    /// Places further copies; how many there are in all.
+    fn replicate(&self, block: &Block<T>) -> u8 {
+        let wanted = self.inner.facts.level.replication();
+        if wanted <= 1 {
+            return 1;
+        }
+        let placed = 1 + self.inner.replicate(block, wanted - 1);
+        if placed < wanted {
+            self.inner.core.events.emit(|| Event::UnderReplicated { block: block.id(), wanted, placed });
+        }
+        placed
+    }
+
+    /// Gives the block up and takes back the records that were kept so far.
+    #[must_use]
+    pub fn into_unrolled(mut self) -> Unrolled<T> {
+        self.inner.facts.counters.refused.add(1);
+        self.inner.core.events.emit(|| Event::Refused { block: self.id() });
+        self.count_computed();
+        match std::mem::replace(&mut self.unroll, Unroll::Taken) {
+            Unroll::Values(values) => Unrolled::of_values(values.finish()),
+            Unroll::Bytes(bytes) => {
+                let mode = bytes.mode().unwrap_or(MemoryMode::Heap);
+                let copy = MemoryCopy::Bytes { mode, bytes: bytes.into_kept(&self.ground) };
+                Unrolled::of_bytes(Block::in_memory(&self.inner.facts, self.partition, Arc::new(copy)))
+            }
+            Unroll::Taken => Unrolled::empty(),
+        }
+    }
+
+    /// Gives the block up, with all that was pushed. Dropping the writer does the same.
+    pub fn abort(self) {}
+}
+
+impl<T: Send + Sync + 'static> Drop for BlockWriter<T> {
+    fn drop(&mut self) {
+        self.inner.table.withdraw(self.partition, &self.flight);
+        self.flight.settle(None);
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for BlockWriter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockWriter")
+            .field("block", &self.id())
+            .field("refused", &self.refused)
+            .finish_non_exhaustive()
+    }
+}
