@@ -269,6 +269,7 @@ mod tests {
             PartitionMap::Modulo(3).check(6, 2),
             Err(MapError::BeyondParent { last: 2, partitions: 2 })
         );
+        assert_eq!(PartitionMap::Modulo(3).check(2, 2), Ok(()), "partition 2 is never read");
         assert_eq!(PartitionMap::Divide(0).check(1, 1), Err(MapError::ZeroDivisor { partitions: 1 }));
         assert_eq!(PartitionMap::Modulo(0).check(0, 0), Ok(()), "a product with an empty side");
     }

@@ -96,7 +96,7 @@ impl<P> Node<P> {
 ///
 /// All walks are iterative and visit a node once, however many paths lead to it.
 ///
-/// A node costs about 100 bytes besides its payload and what its name and dependencies own: the first
+/// A node costs some 85 bytes besides its payload and what its name and dependencies own: the first
 /// dependency is inline, further ones (and groups) are on the heap. Nodes that survive alone among their
 /// 31 neighbours by id keep the page of all 32.
 pub struct Graph<P> {
