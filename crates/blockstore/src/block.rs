@@ -13,6 +13,7 @@ use crate::format::Chunk;
 use crate::id::BlockId;
 use crate::residence::MemoryCopy;
 use crate::serialized::SerializedBlock;
+use crate::store::Core;
 
 /// Records decoded at a time, where records have to be decoded.
 const BATCH_RECORDS: usize = 1024;
@@ -33,14 +34,26 @@ pub struct Block<T> {
 
 enum BlockCopy<T> {
     Memory(Arc<MemoryCopy<T>>),
-    Disk(Arc<SerializedBlock>),
+    Disk(Arc<DiskRead>),
+}
+
+/// Reads a copy on disk. When the last reader is gone, the mapped pages leave the process; the kernel may cache them.
+pub(crate) struct DiskRead {
+    pub(crate) bytes: Arc<SerializedBlock>,
+    pub(crate) core: Arc<Core>,
+}
+
+impl Drop for DiskRead {
+    fn drop(&mut self) {
+        self.core.release(&self.bytes);
+    }
 }
 
 impl<T> Clone for BlockCopy<T> {
     fn clone(&self) -> Self {
         match self {
             Self::Memory(copy) => Self::Memory(Arc::clone(copy)),
-            Self::Disk(bytes) => Self::Disk(Arc::clone(bytes)),
+            Self::Disk(read) => Self::Disk(Arc::clone(read)),
         }
     }
 }
@@ -67,8 +80,8 @@ impl<T> Block<T> {
         Self { facts: Arc::clone(facts), partition, copy: BlockCopy::Memory(copy) }
     }
 
-    pub(crate) fn on_disk(facts: &Arc<DatasetFacts<T>>, partition: u32, bytes: Arc<SerializedBlock>) -> Self {
-        Self { facts: Arc::clone(facts), partition, copy: BlockCopy::Disk(bytes) }
+    pub(crate) fn on_disk(facts: &Arc<DatasetFacts<T>>, partition: u32, read: DiskRead) -> Self {
+        Self { facts: Arc::clone(facts), partition, copy: BlockCopy::Disk(Arc::new(read)) }
     }
 
     /// Which block this is.
@@ -91,7 +104,7 @@ impl<T> Block<T> {
     pub fn len(&self) -> u64 {
         match &self.copy {
             BlockCopy::Memory(copy) => copy.records(),
-            BlockCopy::Disk(bytes) => bytes.records(),
+            BlockCopy::Disk(read) => read.bytes.records(),
         }
     }
 
@@ -109,7 +122,7 @@ impl<T> Block<T> {
                 MemoryCopy::Values(_) => None,
                 MemoryCopy::Bytes { bytes, .. } => Some(bytes),
             },
-            BlockCopy::Disk(bytes) => Some(bytes),
+            BlockCopy::Disk(read) => Some(&read.bytes),
         }
     }
 

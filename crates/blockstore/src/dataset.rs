@@ -5,7 +5,7 @@ mod read;
 
 use std::sync::{Arc, Weak};
 
-use crate::block::Block;
+use crate::block::{Block, DiskRead};
 use crate::entry::{Entry, Flight};
 use crate::error::Error;
 use crate::events::Event;
@@ -40,7 +40,7 @@ impl<T> DatasetFacts<T> {
 
 /// A dataset of whatever record type, as its store sees it.
 pub(crate) trait AnyDataset: Send + Sync {
-    /// Gives up the copy in memory that has this slot; the bytes that became free at once.
+    /// Gives up the copy in memory that has this slot; its bytes, free once no reader holds them.
     fn evict_slot(&self, partition: u32, slot: Slot) -> Result<u64, Error>;
     fn status(&self) -> DatasetStatus;
     fn block_status(&self, partition: u32) -> Option<BlockStatus>;
@@ -65,6 +65,12 @@ impl<T: Send + Sync + 'static> Inner<T> {
         })
     }
 
+    /// A handle on a copy on disk.
+    pub(crate) fn disk_block(&self, partition: u32, bytes: &Arc<SerializedBlock>) -> Block<T> {
+        let read = DiskRead { bytes: Arc::clone(bytes), core: Arc::clone(&self.core) };
+        Block::on_disk(&self.facts, partition, read)
+    }
+
     /// A copy, made known to its tier; it becomes visible to readers with the table.
     pub(crate) fn list(&self, partition: u32, copy: Arc<MemoryCopy<T>>) -> Listed<T> {
         let this: Weak<Self> = Weak::clone(&self.this);
@@ -82,7 +88,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             match self.read(partition) {
                 Ok(Some(block)) => return Ok(Entry::Resident(block)),
                 // A damaged copy is gone now: the block is to be computed again.
-                Ok(None) | Err(Error::Corrupt { .. }) => {}
+                Ok(None) | Err(Error::Corrupt { .. } | Error::Unreadable { .. }) => {}
                 Err(e) => return Err(e),
             }
             match self.table.claim(partition) {

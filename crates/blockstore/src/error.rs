@@ -84,6 +84,16 @@ pub enum Error {
         /// What is wrong with it.
         source: ChunkError,
     },
+    /// The last copy of a block cannot be read from its disk. It was given up; computing the block again replaces it.
+    #[error("{block} of `{name}` cannot be read from disk; the copy was given up")]
+    Unreadable {
+        /// Which block.
+        block: BlockId,
+        /// Name of its dataset.
+        name: String,
+        /// What the directory said.
+        source: RegionError,
+    },
     /// The block was written by another codec than its dataset now has.
     #[error("{block} of `{name}` was written by {found}, not by {expected}")]
     WrongCodec {

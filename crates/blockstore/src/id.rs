@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A dataset, by the number its store gave it. Unique within one store, never reused.
+/// A dataset, by its number. Unique among all stores that share a memory manager, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DatasetId(pub u64);
 

@@ -8,9 +8,11 @@ mod shell;
 mod snapshot;
 mod task;
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests;
 
 use std::fmt;
@@ -18,7 +20,8 @@ use std::fmt;
 pub use refused::{MemoryError, Refused};
 pub use reservation::Reservation;
 pub use scratch::Scratch;
-pub(crate) use shell::{Reclaim, Reclaimed};
+pub(crate) use shell::Reclaim;
+pub(crate) use shell::Reclaimed;
 pub use snapshot::{MemorySnapshot, ModeSnapshot};
 pub use task::TaskMemory;
 
@@ -131,7 +134,8 @@ impl fmt::Display for MemoryUse {
 ///
 /// A [`Refused`] is an outcome and not a failure: it says that this must now go another way, to disk, by
 /// spilling, uncached, or in smaller pieces. Refusing is exact: no block is evicted for a request that could not
-/// be met even by evicting everything the rules allow.
+/// be met even by evicting everything the rules allow. An eviction can be in vain only when a reader holds on to
+/// what was evicted, or another thread is quicker to take it.
 ///
 /// # When not to use it
 ///
@@ -202,7 +206,6 @@ impl MemoryManager {
     ///
     /// For what must be allocated to make progress even when the budget refuses: one decompression buffer a
     /// reader, one chunk a spilling thread. It limits nothing and shows in [`MemorySnapshot::scratch_bytes`].
-    #[must_use]
     pub fn scratch(&self, bytes: u64) -> Scratch {
         Scratch::new(Arc::clone(&self.shell), bytes)
     }
@@ -211,6 +214,10 @@ impl MemoryManager {
     #[must_use]
     pub fn snapshot(&self) -> MemorySnapshot {
         self.shell.snapshot()
+    }
+
+    pub(crate) fn next_dataset(&self) -> DatasetId {
+        self.shell.next_dataset()
     }
 
     /// Adds someone who can evict blocks; forgotten when it is dropped.

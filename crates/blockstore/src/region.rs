@@ -9,8 +9,6 @@
 //! `extents` keeps (tested against a model) and `shared` keeps between threads (proved by a loom model).
 
 mod arena;
-#[cfg(test)]
-mod bench_scratch;
 mod directory;
 mod disk;
 mod error;
@@ -26,7 +24,7 @@ mod loom_tests;
 #[cfg(not(loom))]
 mod test_support;
 
-pub(crate) use arena::{Arena, ExtentMut};
-pub(crate) use disk::{DirectoryFailure, DiskOptions, DiskStore};
+pub(crate) use arena::Arena;
 pub use disk::{DirectoryStatus, DiskStatus};
+pub(crate) use disk::{DiskOptions, DiskStore};
 pub use error::RegionError;

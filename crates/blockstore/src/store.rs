@@ -17,11 +17,11 @@ use crate::id::{BlockId, DatasetId};
 use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation};
 use crate::metrics::{Counters, LiveCounters};
 use crate::record::{Record, RecordKind};
-use crate::region::{Arena, DiskStatus, DiskStore};
+use crate::region::{Arena, DiskStatus, DiskStore, RegionError};
 use crate::replicate::Replicator;
+use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::tier::Tier;
 
 /// Keeps the blocks of datasets at their storage levels, within a memory budget.
@@ -53,7 +53,6 @@ pub(crate) struct Core {
     heap: Arc<Tier>,
     off_heap: Arc<Tier>,
     datasets: Mutex<HashMap<DatasetId, Weak<dyn AnyDataset>>>,
-    datasets_made: AtomicU64,
     /// Counters of the datasets that are gone.
     past: Mutex<Counters>,
     pub(crate) events: Arc<Events>,
@@ -206,7 +205,7 @@ impl Core {
     ) -> Result<Bytes, Error> {
         let written = match &self.disk {
             Some(disk) => disk.write(stored),
-            None => Err(crate::region::RegionError::NoDirectoryGiven),
+            None => Err(RegionError::NoDirectoryGiven),
         };
         let failures = self.disk.as_ref().map(DiskStore::take_failures).unwrap_or_default();
         for failure in failures {
@@ -222,16 +221,25 @@ impl Core {
         })
     }
 
+    /// Reads a copy on disk into memory ahead of its use, so that a failing disk is an error and no signal.
+    pub(crate) fn prefetch(&self, bytes: &SerializedBlock) -> Result<(), RegionError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        bytes.chunks().iter().try_for_each(|chunk| disk.prefetch(chunk.stored()))
+    }
+
+    /// Takes a copy on disk out of the process's resident memory.
+    pub(crate) fn release(&self, bytes: &SerializedBlock) {
+        if let Some(disk) = &self.disk {
+            bytes.chunks().iter().for_each(|chunk| disk.release(chunk.stored()));
+        }
+    }
+
     fn dataset(&self, dataset: DatasetId) -> Option<Arc<dyn AnyDataset>> {
         self.datasets.lock().get(&dataset).and_then(Weak::upgrade)
     }
 
     fn live(&self) -> Vec<Arc<dyn AnyDataset>> {
         self.datasets.lock().values().filter_map(Weak::upgrade).collect()
-    }
-
-    fn next_dataset(&self) -> DatasetId {
-        DatasetId(self.datasets_made.fetch_add(1, Ordering::Relaxed))
     }
 
     fn register(&self, dataset: DatasetId, handle: Weak<dyn AnyDataset>) {

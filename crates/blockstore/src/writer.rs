@@ -230,10 +230,9 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     ) -> Block<T> {
         let facts = &self.inner.facts;
         let empty = || Arc::new(SerializedBlock::new(facts.kind.codec.id(), facts.compression, Vec::new()));
-        let block = match (&memory, &disk) {
-            (Some(copy), _) => Block::in_memory(facts, self.partition, Arc::clone(copy)),
-            (None, Some(bytes)) => Block::on_disk(facts, self.partition, Arc::clone(bytes)),
-            (None, None) => Block::on_disk(facts, self.partition, empty()),
+        let block = match &memory {
+            Some(copy) => Block::in_memory(facts, self.partition, Arc::clone(copy)),
+            None => self.inner.disk_block(self.partition, &disk.clone().unwrap_or_else(empty)),
         };
         let replicas = self.replicate(&block);
         let bytes = memory.as_ref().map_or(0, |copy| copy.charged_bytes())

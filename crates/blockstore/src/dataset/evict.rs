@@ -19,7 +19,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    /// Gives up the copy in memory; the bytes that became free at once, or nothing when there was no such copy.
+    /// Gives up the copy in memory; its bytes, or nothing when there was no such copy.
     ///
     /// Readers may go on reading it meanwhile, and after. No lock is held while it is written to disk.
     pub(crate) fn evict(&self, partition: u32, slot: Option<Slot>) -> Result<Option<u64>, Error> {
@@ -42,9 +42,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
             bytes,
             reason,
         });
-        let is_last = Arc::strong_count(&listed.copy) == 1;
         drop(listed);
-        Ok(Some(if is_last { bytes } else { 0 }))
+        Ok(Some(bytes))
     }
 
     /// Writes a copy in memory to disk: bytes as they are, values encoded a chunk at a time.

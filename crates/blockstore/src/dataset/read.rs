@@ -29,16 +29,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
                     Err((chunk, source)) => {
                         let residence = copy.residence();
                         drop(self.table.take_memory(partition, &copy, None));
-                        Err((residence, chunk, source))
+                        Err(self.corrupt(partition, residence, chunk, source))
                     }
                 },
-                Found::Disk { bytes, memory_bytes } => match bytes.verify() {
+                Found::Disk { bytes, memory_bytes } => match self.readable(partition, &bytes) {
                     Ok(()) => Ok(self
                         .promoted(partition, &bytes, memory_bytes)?
-                        .unwrap_or_else(|| Block::on_disk(&self.facts, partition, bytes))),
-                    Err((chunk, source)) => {
+                        .unwrap_or_else(|| self.disk_block(partition, &bytes))),
+                    Err(error) => {
                         drop(self.table.take_disk(partition, &bytes));
-                        Err((Residence::Disk, chunk, source))
+                        Err(error)
                     }
                 },
                 Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
@@ -48,8 +48,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
                     self.count_hit(&block);
                     return Ok(Some(block));
                 }
-                Err((residence, chunk, source)) => {
-                    damage = Some(self.damaged(partition, residence, chunk, source));
+                Err(error) => {
+                    self.count_damage(partition, &error);
+                    damage = Some(error);
                 }
             }
         }
@@ -68,11 +69,28 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self.core.events.emit(|| Event::Hit { block: block.id(), residence });
     }
 
-    fn damaged(&self, partition: u32, residence: Residence, chunk: usize, source: ChunkError) -> Error {
+    /// Reads a copy on disk into memory and compares it with its checksums.
+    fn readable(&self, partition: u32, bytes: &SerializedBlock) -> Result<(), Error> {
+        self.core.prefetch(bytes).map_err(|source| Error::Unreadable {
+            block: self.facts.block(partition),
+            name: self.facts.name.to_string(),
+            source,
+        })?;
+        bytes.verify().map_err(|(chunk, source)| self.corrupt(partition, Residence::Disk, chunk, source))
+    }
+
+    fn corrupt(&self, partition: u32, residence: Residence, chunk: usize, source: ChunkError) -> Error {
         let block = self.facts.block(partition);
-        self.facts.counters.corrupt.add(1);
-        self.core.events.emit(|| Event::Corrupt { block, residence });
         Error::Corrupt { block, name: self.facts.name.to_string(), residence, chunk, source }
+    }
+
+    fn count_damage(&self, partition: u32, error: &Error) {
+        let residence = match error {
+            Error::Corrupt { residence, .. } => *residence,
+            _ => Residence::Disk,
+        };
+        self.facts.counters.corrupt.add(1);
+        self.core.events.emit(|| Event::Corrupt { block: self.facts.block(partition), residence });
     }
 
     /// A copy back in memory, if the level wants one and memory is granted.
@@ -90,7 +108,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
             self.promoted_values(partition, disk, memory_bytes)?
         } else {
             let mode = if level.uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
-            self.promoted_bytes(disk, mode)
+            let copy = self.promoted_bytes(disk, mode);
+            self.core.release(disk);
+            copy
         };
         let Some(copy) = copy.map(Arc::new) else { return Ok(None) };
         let bytes = copy.charged_bytes();
@@ -120,7 +140,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         };
         let ground = self.ground(partition);
         let mut values = ValuesUnroll::new(charge);
-        let mut source = Block::on_disk(&self.facts, partition, Arc::clone(disk)).into_batches();
+        let mut source = self.disk_block(partition, disk).into_batches();
         while let Some(mut batch) = source.take_batch()? {
             values.append(&ground, &mut batch);
             if !batch.is_empty() {

@@ -5,6 +5,7 @@ use std::sync::Weak;
 use super::pools::{Claim, Pools, TaskId, Verdict};
 use super::{MemoryMode, MemorySnapshot, Refused};
 use crate::DatasetId;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Rounds of evicting for one request. Only other threads that take what was evicted, or readers that hold it,
@@ -36,6 +37,7 @@ pub(super) struct Shell {
     changed: Condvar,
     /// Not taken together with `state`, and not held while one of them evicts.
     reclaimers: Mutex<Vec<Weak<dyn Reclaim>>>,
+    datasets: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,13 @@ impl Shell {
             state: Mutex::new(State { pools, tasks_waiting: 0 }),
             changed: Condvar::new(),
             reclaimers: Mutex::new(Vec::new()),
+            datasets: AtomicU64::new(0),
         }
+    }
+
+    /// A number no other dataset of these budgets has: it names whose blocks to spare when memory is short.
+    pub(super) fn next_dataset(&self) -> DatasetId {
+        DatasetId(self.datasets.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Takes from free memory or not at all.

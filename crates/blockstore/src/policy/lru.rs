@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
 
 use hashbrown::HashMap;
 
@@ -20,7 +21,9 @@ use crate::{BlockId, DatasetId};
 /// With D datasets that have evictable blocks: `insert`, `touch` and `remove` are O(1), and O(log D) when the
 /// coldest block of a dataset changes; a victim is O(log D). Book-keeping is 24 bytes a block, up to 48 after
 /// the vector has just grown, and some 100 bytes a dataset. Slots are numbers below the most blocks that were
-/// ever evictable at once, and the vector does not shrink.
+/// ever evictable at once, and the vector does not shrink. Measured with a million blocks of 1 to 1,000
+/// datasets: 25 bytes a block; 30 to 90 ns to insert, touch or remove, most of it cache misses; 30 ns to find a
+/// victim, also past a million colder blocks of the requester's own.
 ///
 /// ```
 /// use larder_blockstore::policy::{EvictionPolicy, Lru, Offer, Slot};
@@ -39,7 +42,7 @@ use crate::{BlockId, DatasetId};
 /// lru.rank(Some(links), &mut all);
 /// assert_eq!(order, [Slot(1), Slot(2), Slot(0), Slot(1)]);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Lru {
     links: Links,
     lists: Vec<List>,
@@ -52,7 +55,6 @@ pub struct Lru {
     clock: u64,
 }
 
-#[derive(Debug)]
 struct List {
     dataset: DatasetId,
     ends: Ends,
@@ -115,8 +117,20 @@ impl Lru {
         }
     }
 
+    fn remove_if_in(&mut self, slot: Slot) -> bool {
+        let Some(list) = self.links.list_of(slot.0) else { return false };
+        self.edit(list, |links, ends| links.unlink(ends, slot.0));
+        true
+    }
+
     fn coldest_of(&self, list: u32) -> Option<u32> {
         self.lists.get(list as usize).filter(|list| list.ends != Ends::EMPTY).map(|list| list.ends.coldest)
+    }
+}
+
+impl fmt::Debug for Lru {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lru").field("datasets", &self.of_dataset.len()).finish_non_exhaustive()
     }
 }
 
@@ -194,14 +208,6 @@ impl EvictionPolicy for Lru {
             return Err(format!("{} slots are in a list, {occupied} are reached", self.links.occupied()));
         }
         Ok(())
-    }
-}
-
-impl Lru {
-    fn remove_if_in(&mut self, slot: Slot) -> bool {
-        let Some(list) = self.links.list_of(slot.0) else { return false };
-        self.edit(list, |links, ends| links.unlink(ends, slot.0));
-        true
     }
 }
 

@@ -162,8 +162,8 @@ impl DiskStore {
     /// Reads bytes that [`write`](Self::write) returned into memory, faster than touching them one page at a time.
     ///
     /// Call it before reading: a failing disk is an error here, where touching the bytes would end the process
-    /// with SIGBUS. Bytes that are not this store's are left alone. Costs a system call; some 10 µs a MiB where
-    /// the pages are in memory already.
+    /// with SIGBUS. Bytes that are not this store's are left alone. Costs one system call where the pages are in
+    /// memory already.
     ///
     /// # Errors
     /// [`RegionError::Read`]; the directory is then put aside.

@@ -21,7 +21,6 @@ use crate::region::{Arena, DiskOptions, DiskStore};
 use crate::replicate::Replicator;
 use crate::stored::StoredDataset;
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicU64;
 use crate::tier::Tier;
 
 /// Heap budget of a store that is not told one: 256 MiB.
@@ -173,7 +172,6 @@ impl BlockStoreBuilder {
             heap: Tier::new((self.policy)()),
             off_heap: Tier::new((self.policy)()),
             datasets: Mutex::new(HashMap::new()),
-            datasets_made: AtomicU64::new(0),
             past: Mutex::new(Counters::default()),
             events: Arc::new(Events::default()),
             verify_memory: self.verify_memory,
@@ -255,7 +253,7 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
         if level.uses_off_heap() && core.arena.is_none() {
             return Err(Error::NoOffHeap { dataset, level });
         }
-        let id = core.next_dataset();
+        let id = core.memory.next_dataset();
         let counters = Arc::new(LiveCounters::default());
         let facts = DatasetFacts { id, name, level, compression, kind, counters };
         let inner = Inner::new(Arc::clone(&core), facts);

@@ -1,18 +1,34 @@
 //! Of N active tasks each may hold 1/N of execution memory and is sure of 1/(2N).
 
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use super::*;
 
+/// Far beyond what a right manager takes; a wrong one would hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn until_waiting(memory: &MemoryManager, tasks: usize) {
+    let begun = Instant::now();
     while memory.snapshot().tasks_waiting != tasks {
+        assert!(begun.elapsed() < PATIENCE, "{tasks} should wait: {memory:?}");
         std::thread::yield_now();
     }
 }
 
-fn reserve_on_a_thread(task: &TaskMemory, bytes: u64) -> JoinHandle<Result<Reservation, Refused>> {
-    let task = task.clone();
-    std::thread::spawn(move || task.reserve(Heap, bytes))
+/// A request on a thread of its own.
+struct Request(Receiver<Result<Reservation, Refused>>);
+
+impl Request {
+    fn new(task: &TaskMemory, bytes: u64) -> Self {
+        let (task, (sender, receiver)) = (task.clone(), channel());
+        std::thread::spawn(move || sender.send(task.reserve(Heap, bytes)));
+        Self(receiver)
+    }
+
+    fn answer(self) -> Result<Reservation, Refused> {
+        self.0.recv_timeout(PATIENCE).expect("the task is answered")
+    }
 }
 
 #[test]
@@ -49,14 +65,14 @@ fn a_task_waits_for_the_half_share_it_is_sure_of() {
     let first = memory.task();
     let mut all = first.reserve(Heap, 1_000).unwrap();
     let second = memory.task();
-    assert!(second.reserve(Heap, 251).is_err(), "beyond 1/4 it is refused and not made to wait");
-    let waiter = reserve_on_a_thread(&second, 250);
+    assert!(Request::new(&second, 251).answer().is_err(), "beyond 1/4 it is refused and not made to wait");
+    let waiter = Request::new(&second, 250);
     until_waiting(&memory, 1);
     assert!(all.grow(1, None).is_err(), "who holds more than its share is refused, and spills");
     all.shrink(249);
     until_waiting(&memory, 1);
     all.shrink(1);
-    let granted = waiter.join().unwrap().unwrap();
+    let granted = waiter.answer().unwrap();
     assert_eq!((granted.bytes(), heap(&memory)), (250, (0, 1_000, 0)));
 }
 
@@ -66,10 +82,10 @@ fn a_task_that_ends_wakes_those_that_wait() {
     let first = memory.task();
     let all = first.reserve(Heap, 1_000).unwrap();
     let (second, third) = (memory.task(), memory.task());
-    let waiters = [reserve_on_a_thread(&second, 166), reserve_on_a_thread(&third, 166)];
+    let waiters = [Request::new(&second, 166), Request::new(&third, 166)];
     until_waiting(&memory, 2);
     drop((first, all));
-    let granted: Vec<_> = waiters.map(|waiter| waiter.join().unwrap().unwrap().bytes()).into();
+    let granted: Vec<_> = waiters.map(|waiter| waiter.answer().unwrap().bytes()).into();
     assert_eq!(granted, [166, 166]);
 }
 
@@ -79,10 +95,10 @@ fn a_waiting_task_is_refused_when_more_tasks_make_its_share_too_small() {
     let first = memory.task();
     let _all = first.reserve(Heap, 1_000).unwrap();
     let second = memory.task();
-    let waiter = reserve_on_a_thread(&second, 250);
+    let waiter = Request::new(&second, 250);
     until_waiting(&memory, 1);
     let _third = memory.task();
-    let refused = waiter.join().unwrap().unwrap_err();
+    let refused = waiter.answer().unwrap_err();
     assert_eq!(refused.requested_bytes, 250);
 }
 
@@ -92,13 +108,13 @@ fn a_waiting_task_evicts_when_that_has_become_enough() {
     let first = memory.task();
     let mut most = first.reserve(Heap, 500).unwrap();
     let second = memory.task();
-    let waiter = reserve_on_a_thread(&second, 125);
+    let waiter = Request::new(&second, 125);
     until_waiting(&memory, 1);
     let asked = store.asked().len();
     most.shrink(100);
     store.blocks.lock().push((B, memory.try_reserve_storage(Heap, 100).unwrap()));
     most.shrink(25);
-    assert_eq!(waiter.join().unwrap().unwrap().bytes(), 125);
+    assert_eq!(waiter.answer().unwrap().bytes(), 125);
     assert_eq!(store.asked()[asked..], [(Heap, 100, None)]);
     drop(most);
 }

@@ -39,7 +39,7 @@ fn freezing_keeps_what_was_written_and_frees_the_rest() {
     extent.fill(1);
     let bytes = extent.freeze(100, ());
     assert_eq!((arena.used_bytes(), bytes.len()), (128, 100));
-    let rest = arena.allocate(4 * MIB).unwrap();
+    let rest = arena.allocate(MIB).unwrap();
     assert_eq!(rest.as_ptr().addr(), bytes.as_ptr().addr() + 128);
     drop(rest);
     drop(arena.allocate(5).unwrap().freeze(0, ()));
@@ -47,6 +47,17 @@ fn freezing_keeps_what_was_written_and_frees_the_rest() {
     assert_eq!(arena.used_bytes(), 128);
     drop(bytes);
     assert_eq!(arena.used_bytes(), 0);
+}
+
+#[test]
+fn whole_chunks_start_at_huge_pages_and_share_none() {
+    let arena = Arena::new(64 * MIB as u64).unwrap();
+    let small = arena.allocate(64).unwrap();
+    let chunks = [4 * MIB, 4 * MIB - 1000, 4 * MIB].map(|len| arena.allocate(len).unwrap());
+    assert!(chunks.iter().all(|chunk| chunk.as_ptr().addr().is_multiple_of(2 * MIB)));
+    assert_eq!(arena.resident_bytes_max(), 14 * MIB as u64);
+    drop((chunks, small));
+    assert_eq!(arena.resident_bytes_max(), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc as StdArc, Mutex as StdMutex};
 use std::thread;
 
@@ -359,6 +359,16 @@ fn four_threads_write_read_and_drop_and_the_disk_is_empty_after() {
 /// The test below runs this test binary again with this variable set, to be killed.
 const CHILD: &str = "LARDER_TEST_CHILD_DIRECTORY";
 
+/// A child process that gets SIGKILL when this drops, also from a failing test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 #[test]
 fn after_kill_9_no_disk_space_stays_in_use_and_a_new_store_starts_clean() {
     if let Some(directory) = std::env::var_os(CHILD) {
@@ -372,25 +382,25 @@ fn after_kill_9_no_disk_space_stays_in_use_and_a_new_store_starts_clean() {
     }
     let home = home();
     let name = "region::disk::tests::after_kill_9_no_disk_space_stays_in_use_and_a_new_store_starts_clean";
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, home.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut child = Killed(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("stored")), "the child died before it stored anything");
 
     let home_device = fs::metadata(home.path()).unwrap().dev();
-    let open_files = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+    let open_files = fs::read_dir(format!("/proc/{}/fd", child.0.id())).unwrap();
     let facts = open_files.filter_map(|fd| fs::metadata(fd.unwrap().path()).ok());
     let segments: Vec<_> =
         facts.filter(|file| file.is_file() && file.dev() == home_device && file.nlink() == 0).collect();
     let in_use: u64 = segments.iter().map(|file| file.blocks() * 512).sum();
     assert!(in_use >= 8 * MIB, "{in_use} bytes in nameless files");
 
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(child);
     // The files had no name and the process no longer exists, so the kernel has freed them.
     assert!(fs::read_dir(home.path()).unwrap().next().is_none());
     let store = DiskStore::open(options(&[home.path()])).unwrap();
