@@ -49,9 +49,13 @@ fn main() -> Result<(), Failure> {
         None => None,
     };
     let mut dice = fastrand::Rng::with_seed(options.seed);
-    for _ in done..options.iterations {
+    for iteration in done..options.iterations {
         lose_blocks(&context, options.lose, &mut dice);
-        ranks = graph.next_ranks(&ranks, &options)?;
+        let next = graph.next_ranks(&ranks, iteration + 1, &options)?;
+        // Computes and keeps the new ranks while the old ones, which leave with their last handle, are still there.
+        next.count()?;
+        report.observe(&context.storage());
+        ranks = next;
         if let Some(checkpointer) = &mut checkpointer {
             report.checkpoints.extend(checkpointer.update(&ranks)?.map(report::Checkpoint::from));
         }
@@ -60,7 +64,7 @@ fn main() -> Result<(), Failure> {
     let top = ranks.top_by(options.top, |(a, x), (b, y)| x.value.total_cmp(&y.value).then(b.cmp(a)))?;
     report.iterations = options.iterations.max(done);
     report.top = top.into_iter().map(|(id, rank)| graph.ranked(id, rank.value)).collect();
-    report.storage = context.storage().iter().map(report::StorageRow::from).collect();
+    report.observe(&context.storage());
     report.seconds = started.elapsed().as_secs_f64();
     report.print();
     if let Some(path) = &options.json {
@@ -117,7 +121,12 @@ impl Graph {
 
     /// r' = (1 - d) / N + d * (the sum over in-neighbours u of r(u) / out(u), + D / N), D the ranks of the packages
     /// that depend on none.
-    fn next_ranks(&self, ranks: &Dataset<(u32, Rank)>, options: &Options) -> Result<Dataset<(u32, Rank)>, Failure> {
+    fn next_ranks(
+        &self,
+        ranks: &Dataset<(u32, Rank)>,
+        iterations: u32,
+        options: &Options,
+    ) -> Result<Dataset<(u32, Rank)>, Failure> {
         let packages = self.names.len() as f64;
         let linked = self.links.join(ranks)?;
         let dangling = |(_, (to, rank)): &(u32, (Vec<u32>, Rank))| if to.is_empty() { rank.value } else { 0.0 };
@@ -129,7 +138,6 @@ impl Graph {
         });
         let received = given.reduce_by_key_with_partitions(options.partitions, |a, b| a + b)?;
         let base = (1.0 - DAMPING) / packages + DAMPING * dangling / packages;
-        let iterations = ranks.first()?.map_or(0, |(_, rank)| rank.iterations) + 1;
         let next = self
             .links
             .left_outer_join(&received)?

@@ -1,5 +1,6 @@
 //! What the example prints and writes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use larder::prelude::*;
-use larder::{CheckpointInfo, StorageStatus};
+use larder::{CheckpointInfo, NodeId, StorageStatus};
 use serde::Serialize;
 
 use crate::{Failure, Graph};
@@ -21,6 +22,9 @@ pub struct Report {
     pub top: Vec<Ranked>,
     pub storage: Vec<StorageRow>,
     pub checkpoints: Vec<Checkpoint>,
+    /// The datasets behind the rows, as last seen: every iteration's ranks are a dataset of their own.
+    #[serde(skip)]
+    seen: BTreeMap<NodeId, StorageStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,6 +79,19 @@ impl From<&StorageStatus> for StorageRow {
     }
 }
 
+impl StorageRow {
+    fn add(&mut self, other: &Self) {
+        self.cached_partitions = self.cached_partitions.max(other.cached_partitions);
+        self.memory_bytes += other.memory_bytes;
+        self.off_heap_bytes += other.off_heap_bytes;
+        self.disk_bytes += other.disk_bytes;
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.evictions += other.evictions;
+        self.recomputed += other.recomputed;
+    }
+}
+
 impl Report {
     pub fn new(graph: &Graph) -> Self {
         Self {
@@ -85,7 +102,26 @@ impl Report {
             top: Vec::new(),
             storage: Vec::new(),
             checkpoints: Vec::new(),
+            seen: BTreeMap::new(),
         }
+    }
+
+    /// Takes in how datasets are stored now: a row a name, with the bytes of those that are still there and what
+    /// happened to all of them.
+    pub fn observe(&mut self, storage: &[StorageStatus]) {
+        for status in self.seen.values_mut() {
+            (status.cached_partitions, status.heap_bytes, status.off_heap_bytes, status.disk_bytes) = (0, 0, 0, 0);
+        }
+        self.seen.extend(storage.iter().map(|status| (status.id, status.clone())));
+        let mut rows: BTreeMap<&str, StorageRow> = BTreeMap::new();
+        for status in self.seen.values() {
+            let row = StorageRow::from(status);
+            match rows.get_mut(status.name.as_str()) {
+                Some(sum) => sum.add(&row),
+                None => drop(rows.insert(&status.name, row)),
+            }
+        }
+        self.storage = rows.into_values().collect();
     }
 
     pub fn print(&self) {

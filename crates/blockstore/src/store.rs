@@ -122,6 +122,12 @@ impl BlockStore {
         self.core.arena.as_ref().map_or(0, Arena::used_bytes)
     }
 
+    /// The most memory of the arena that can be resident now: its huge pages that hold a byte of a block.
+    #[must_use]
+    pub fn arena_resident_bytes_max(&self) -> u64 {
+        self.core.arena.as_ref().map_or(0, Arena::resident_bytes_max)
+    }
+
     /// One block as it is stored now; none when it has no copy.
     #[must_use]
     pub fn block_status(&self, block: BlockId) -> Option<BlockStatus> {

@@ -80,11 +80,6 @@ impl Arena {
     pub(crate) fn resident_bytes_max(&self) -> u64 {
         self.shared.extents.resident_bytes_max()
     }
-
-    /// The longest extent [`allocate`](Self::allocate) would grant now.
-    pub(crate) fn largest_free(&self) -> u64 {
-        self.shared.extents.largest_free()
-    }
 }
 
 impl Shared {

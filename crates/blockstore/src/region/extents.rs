@@ -151,6 +151,7 @@ impl ExtentAllocator {
     }
 
     /// Bytes that are not free.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> u64 {
         self.capacity - self.free_bytes
     }
@@ -161,6 +162,7 @@ impl ExtentAllocator {
     }
 
     /// The longest extent that [`allocate`](Self::allocate) would grant.
+    #[cfg(test)]
     pub(crate) fn largest_free(&self) -> u64 {
         self.by_len.last().map_or(0, |&(len, _)| len)
     }

@@ -112,11 +112,6 @@ impl SharedExtents {
         state.allocator.capacity() - state.allocator.free_page_bytes()
     }
 
-    /// The longest extent that can be allocated now.
-    pub(crate) fn largest_free(&self) -> u64 {
-        self.state.lock().allocator.largest_free()
-    }
-
     #[cfg(test)]
     pub(crate) fn validate(&self) {
         let state = self.state.lock();
