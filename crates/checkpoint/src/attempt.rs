@@ -1,0 +1,192 @@
+//! One try at writing a checkpoint.
+
+mod part_writer;
+mod publish;
+mod record_writer;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::manifest::Part;
+use crate::store::Shared;
+use crate::{AttemptId, Checkpoint, Error, Manifest, Spec, Step, layout};
+
+pub use part_writer::PartWriter;
+pub use record_writer::RecordWriter;
+
+/// One try at writing a checkpoint: write every part, from as many threads as you like, then commit.
+///
+/// Readers see nothing of it before the commit, and all of it afterwards. One that is dropped uncommitted removes
+/// what it wrote (which blocks; what cannot be removed is left to
+/// [`cleanup`](crate::CheckpointStore::cleanup)), unless it is unknown whether the commit took place.
+#[derive(Debug)]
+pub struct Attempt {
+    inner: Arc<Inner>,
+}
+
+/// Lives on in part writers, so that what they write is removed after the last of them.
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    dataset: String,
+    id: AttemptId,
+    generation: u64,
+    parent: Option<u64>,
+    spec: Spec,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    parts: Vec<PartState>,
+    /// Made by the first commit, so that a repeated one publishes the same bytes.
+    manifest: Option<Arc<Manifest>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Committing,
+    Committed,
+    /// Another writer has committed the generation.
+    Lost,
+    /// The manifest may have been published.
+    Unknown,
+    Aborted,
+}
+
+#[derive(Clone, Debug)]
+enum PartState {
+    Vacant,
+    /// A failed try may have left a file that could not be removed.
+    Leftover,
+    Writing,
+    Finished(Part),
+}
+
+impl Attempt {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        dataset: &str,
+        id: AttemptId,
+        generation: u64,
+        parent: Option<u64>,
+        spec: Spec,
+    ) -> Self {
+        let parts = (0..spec.partitions).map(|_| PartState::Vacant).collect();
+        let state = Mutex::new(State { phase: Phase::Open, parts, manifest: None });
+        let dataset = dataset.to_owned();
+        let began = Instant::now();
+        Self { inner: Arc::new(Inner { shared, dataset, id, generation, parent, spec, began, state }) }
+    }
+
+    /// Its id, which the manifest will name.
+    #[must_use]
+    pub fn id(&self) -> AttemptId {
+        self.inner.id
+    }
+
+    /// The generation it will be committed as.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.inner.generation
+    }
+
+    /// The newest generation when it began.
+    #[must_use]
+    pub fn parent(&self) -> Option<u64> {
+        self.inner.parent
+    }
+
+    /// Starts to write a partition's part. Each part is written once; one whose writer was dropped unfinished, or
+    /// failed, may be started again. An empty partition needs a part too.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is no such partition, its part is being written or finished, or the attempt is
+    /// over. [`Error::Io`] when the remains of a failed try cannot be removed.
+    pub fn part(&self, partition: u32) -> Result<PartWriter, Error> {
+        PartWriter::start(&self.inner, partition)
+    }
+
+    /// Commits the checkpoint: from here on it is there for every reader, and survives a power cut.
+    ///
+    /// May be called again after any error but `Conflict` and `Expired`; once it has succeeded it gives the same
+    /// checkpoint again. Costs a look at every part's length and some five syncs.
+    ///
+    /// # Errors
+    /// - [`Error::Incomplete`] when parts are missing, [`Error::Part`] when one is not as it was written;
+    /// - [`Error::Conflict`] when another attempt has committed this generation, which stays as it is;
+    /// - [`Error::Expired`] when the attempt has become too old;
+    /// - [`Error::CommitUnknown`] when it may or may not be committed: call it again;
+    /// - [`Error::Io`] and [`Error::StorageFull`] when it is not.
+    pub fn commit(&self) -> Result<Checkpoint, Error> {
+        self.inner.commit()
+    }
+
+    /// Removes what was written. Dropping the attempt does the same, but cannot tell of a failure.
+    ///
+    /// Parts that are still being written fail with their next call.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when not all could be removed: a cleanup will. [`Error::Invalid`] when the attempt is or may be
+    /// committed.
+    pub fn abort(self) -> Result<(), Error> {
+        let phase = {
+            let mut state = self.inner.state.lock();
+            if matches!(state.phase, Phase::Open | Phase::Lost) {
+                state.phase = Phase::Aborted;
+            }
+            state.phase
+        };
+        match phase {
+            Phase::Aborted => self.inner.remove_data(),
+            phase => Err(self.inner.over(phase)),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let mut state = self.inner.state.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Aborted;
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if matches!(self.state.get_mut().phase, Phase::Lost | Phase::Aborted) {
+            // Nobody can be told; what stays is an orphan, and cleanup finds it.
+            let _ = self.remove_data();
+        }
+    }
+}
+
+impl Inner {
+    fn remove_data(&self) -> Result<(), Error> {
+        let dir = layout::attempt_dir(&self.dataset, self.id);
+        self.shared.run(Step::RemoveData, &dir, || self.shared.data.remove_all(&dir))
+    }
+
+    /// A part's path below the store's address.
+    fn part_object(&self, partition: u32) -> String {
+        format!("{}/{}", self.dataset, layout::part(self.id, partition, self.spec.partitions))
+    }
+
+    fn over(&self, phase: Phase) -> Error {
+        let what = match phase {
+            Phase::Open | Phase::Committing => "is being committed",
+            Phase::Committed => "is committed",
+            Phase::Lost => "has lost its generation to another writer",
+            Phase::Unknown => "may be committed: commit it again to find out",
+            Phase::Aborted => "was aborted",
+        };
+        let place = self.shared.address.join(&layout::attempt_dir(&self.dataset, self.id));
+        Error::Invalid { reason: format!("attempt {place} {what}") }
+    }
+}

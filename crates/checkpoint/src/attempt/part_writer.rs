@@ -1,0 +1,222 @@
+//! Writes one part.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use larder_blockstore::codec::{Codec, CodecId};
+use larder_blockstore::format::{BlockHeader, Chunk, Compression};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+
+use super::{Inner, PartState, Phase, RecordWriter};
+use crate::data::DataWriter;
+use crate::error::{PartError, Place};
+use crate::manifest::Part;
+use crate::{Error, Step, layout};
+
+/// Streams one part of an [`Attempt`](crate::Attempt): its chunks, then the header that describes them.
+///
+/// Chunks are handed on without a copy; up to one is held back until the next comes. One that is dropped unfinished
+/// removes its file, and its partition can be written anew.
+pub struct PartWriter {
+    attempt: Arc<Inner>,
+    partition: u32,
+    object: String,
+    file: File,
+    checksum: Box<Xxh3Default>,
+    header: BlockHeader,
+    bytes: u64,
+}
+
+enum File {
+    Writing(DataWriter),
+    /// A failed one accepts nothing more.
+    Failed,
+    Closed,
+}
+
+impl fmt::Debug for PartWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartWriter")
+            .field("object", &self.object)
+            .field("chunks", &self.header.chunks.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartWriter {
+    pub(super) fn start(attempt: &Arc<Inner>, partition: u32) -> Result<Self, Error> {
+        let leftover = attempt.claim(partition)?;
+        let object = attempt.part_object(partition);
+        let spec = &attempt.spec;
+        let header = BlockHeader { codec: spec.codec, compression: spec.compression, chunks: Vec::new() };
+        // From here on dropping it gives the claim back.
+        let mut writer = Self {
+            attempt: Arc::clone(attempt),
+            partition,
+            object,
+            file: File::Failed,
+            checksum: Box::default(),
+            header,
+            bytes: 0,
+        };
+        let shared = &writer.attempt.shared;
+        if leftover {
+            shared.run(Step::DiscardPart, &writer.object, || shared.data.remove(&writer.object))?;
+        }
+        let opened = shared.data.writer(&writer.object);
+        let file = opened.map_err(|e| Error::io(shared.place(Step::WriteChunk, &writer.object), None, e))?;
+        writer.file = File::Writing(file);
+        Ok(writer)
+    }
+
+    /// Which partition it writes.
+    #[must_use]
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// Writes records instead of chunks: encodes them by `codec`, in chunks of up to 4 MiB.
+    ///
+    /// # Errors
+    /// [`Error::WrongCodec`] when the attempt was begun for another codec.
+    pub fn records<T: 'static>(self, codec: Arc<dyn Codec<T>>) -> Result<RecordWriter<T>, Error> {
+        RecordWriter::start(self, codec)
+    }
+
+    /// Appends a chunk. One pass over its bytes to verify it and one for the part's checksum, no copy.
+    ///
+    /// # Errors
+    /// [`Error::Part`] when the chunk is not the one that was sealed: damage in memory is not made durable.
+    /// [`Error::Io`] and [`Error::StorageFull`]; [`Error::Invalid`] when the attempt is over. After any of them the
+    /// part has to be started again.
+    pub fn write(&mut self, chunk: &Chunk) -> Result<(), Error> {
+        let index = self.header.chunks.len();
+        if let Err(source) = chunk.verify() {
+            self.discard();
+            let at = self.place(Step::WriteChunk);
+            let source = PartError::Chunk { chunk: index, source };
+            return Err(Error::Part { at, partition: self.partition, source });
+        }
+        self.append(Step::WriteChunk, chunk.stored().clone())?;
+        self.header.chunks.push(chunk.info());
+        Ok(())
+    }
+
+    /// Writes the header, and makes the part's bytes durable.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn finish(mut self) -> Result<(), Error> {
+        let header = self.header.encode();
+        let header_checksum = xxh3_64(&header);
+        self.append(Step::WriteHeader, header.into())?;
+        if let File::Writing(file) = &mut self.file {
+            let closed = self.attempt.shared.steps.run(Step::ClosePart, &self.object, || file.close());
+            closed.map_err(|e| self.failed(Step::ClosePart, e))?;
+        }
+        self.file = File::Closed;
+        let part = Part {
+            path: layout::part(self.attempt.id, self.partition, self.attempt.spec.partitions),
+            bytes: self.bytes,
+            records: self.header.records(),
+            checksum: self.checksum.digest(),
+            header_checksum,
+        };
+        self.attempt.release(self.partition, PartState::Finished(part));
+        Ok(())
+    }
+
+    pub(super) fn place(&self, step: Step) -> Box<Place> {
+        self.attempt.shared.place(step, &self.object)
+    }
+
+    pub(super) fn compression(&self) -> Compression {
+        self.header.compression
+    }
+
+    pub(super) fn expect_codec(&self, given: CodecId) -> Result<(), Error> {
+        let expected = self.header.codec;
+        if given == expected {
+            return Ok(());
+        }
+        Err(Error::WrongCodec { at: self.place(Step::WriteChunk), expected, given })
+    }
+
+    fn append(&mut self, step: Step, bytes: Bytes) -> Result<(), Error> {
+        let phase = self.attempt.state.lock().phase;
+        if phase != Phase::Open {
+            return Err(self.attempt.over(phase));
+        }
+        let File::Writing(file) = &mut self.file else {
+            let reason = format!("part {} has failed before: start it again", self.object);
+            return Err(Error::Invalid { reason });
+        };
+        self.checksum.update(&bytes);
+        let steps = &self.attempt.shared.steps;
+        let written = steps.write(step, &self.object, bytes.len(), |len| file.write(bytes.slice(..len)));
+        written.map_err(|e| self.failed(step, e))?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn failed(&mut self, step: Step, error: io::Error) -> Error {
+        self.discard();
+        Error::io(self.place(step), Some(self.bytes), error)
+    }
+
+    /// Removes what was written; whether it is surely gone.
+    fn discard(&mut self) -> bool {
+        let file = std::mem::replace(&mut self.file, File::Failed);
+        let shared = &self.attempt.shared;
+        let aborted = match file {
+            File::Writing(mut file) => file.abort(),
+            File::Failed | File::Closed => Ok(()),
+        };
+        let removed = shared.run(Step::DiscardPart, &self.object, || shared.data.remove(&self.object));
+        aborted.is_ok() && removed.is_ok()
+    }
+}
+
+impl Drop for PartWriter {
+    fn drop(&mut self) {
+        if !matches!(self.file, File::Closed) {
+            let state = if self.discard() { PartState::Vacant } else { PartState::Leftover };
+            self.attempt.release(self.partition, state);
+        }
+    }
+}
+
+impl Inner {
+    /// Takes a partition to write; whether a failed try may have left its file.
+    fn claim(&self, partition: u32) -> Result<bool, Error> {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open {
+            let phase = state.phase;
+            drop(state);
+            return Err(self.over(phase));
+        }
+        let part = usize::try_from(partition).ok().and_then(|index| state.parts.get_mut(index));
+        let what = match part {
+            Some(part @ (PartState::Vacant | PartState::Leftover)) => {
+                let leftover = matches!(part, PartState::Leftover);
+                *part = PartState::Writing;
+                return Ok(leftover);
+            }
+            Some(PartState::Writing) => "is being written".to_owned(),
+            Some(PartState::Finished(_)) => "is finished".to_owned(),
+            None => format!("does not exist: there are {}", self.spec.partitions),
+        };
+        drop(state);
+        Err(Error::Invalid { reason: format!("part {partition} of {} {what}", self.dataset) })
+    }
+
+    fn release(&self, partition: u32, part: PartState) {
+        let mut state = self.state.lock();
+        if let Some(slot) = usize::try_from(partition).ok().and_then(|index| state.parts.get_mut(index)) {
+            *slot = part;
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Reads one part.
+
+use std::fmt;
+use std::io;
+use std::iter::FusedIterator;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use larder_blockstore::codec::{Codec, CodecId};
+use larder_blockstore::format::{BlockHeader, Chunk, TRAILER_BYTES};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+
+use super::Records;
+use crate::data::DataReader;
+use crate::error::{PartError, Place};
+use crate::manifest::Part;
+use crate::store::Shared;
+use crate::{Error, Manifest, Step};
+
+/// Small chunks are read together, up to so many bytes. OpenDAL reads as many without a second copy.
+const BATCH_BYTES: u64 = 2 << 20;
+
+/// Read from the end of a part in one go, in the hope that all of its header is in there.
+const HEADER_GUESS_BYTES: u64 = 16 << 10;
+
+/// The chunks of one part, in order, each verified. Holds about 2 MiB, or one chunk where that is larger.
+///
+/// After an error it is at its end: what came before is right, but not all.
+pub struct PartReader {
+    shared: Arc<Shared>,
+    object: String,
+    partition: u32,
+    file: DataReader,
+    header: BlockHeader,
+    header_bytes: Bytes,
+    next: usize,
+    /// Where the next chunk starts.
+    offset: u64,
+    /// Read ahead, from `offset` on.
+    batch: Bytes,
+}
+
+impl PartReader {
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        manifest: &Manifest,
+        partition: u32,
+        part: &Part,
+    ) -> Result<Self, Error> {
+        let object = format!("{}/{}", manifest.dataset, part.path);
+        let damaged = |source| {
+            let at = shared.place(Step::OpenPart, &object);
+            Error::Part { at, partition, source }
+        };
+        let opened = shared.steps.run(Step::OpenPart, &object, || {
+            let found = shared.data.len(&object)?;
+            if found != part.bytes {
+                return Ok(Err(PartError::Length { expected: part.bytes, found }));
+            }
+            let file = shared.data.reader(&object)?;
+            Ok(read_header(&file, part)?.map(|header| (file, header)))
+        });
+        let (file, header_bytes) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(damage)) => return Err(damaged(damage)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(damaged(PartError::Missing)),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(damaged(PartError::Shrunk { needed: part.bytes }));
+            }
+            Err(e) => return Err(Error::io(shared.place(Step::OpenPart, &object), None, e)),
+        };
+        let header = check_header(&header_bytes, manifest, part).map_err(damaged)?;
+        Ok(Self {
+            shared,
+            object,
+            partition,
+            file,
+            header,
+            header_bytes,
+            next: 0,
+            offset: 0,
+            batch: Bytes::new(),
+        })
+    }
+
+    /// Which partition it reads.
+    #[must_use]
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// The header of the part: its codec, and what is known of each chunk.
+    #[must_use]
+    pub fn header(&self) -> &BlockHeader {
+        &self.header
+    }
+
+    /// Decodes the records of all chunks that are left.
+    ///
+    /// # Errors
+    /// [`Error::WrongCodec`] when they were not written by this codec.
+    pub fn records<T: 'static>(self, codec: Arc<dyn Codec<T>>) -> Result<Records<T>, Error> {
+        Records::start(self, codec)
+    }
+
+    pub(super) fn place(&self) -> Box<Place> {
+        self.shared.place(Step::ReadPart, &self.object)
+    }
+
+    pub(super) fn expect_codec(&self, given: CodecId) -> Result<(), Error> {
+        let expected = self.header.codec;
+        if given == expected {
+            return Ok(());
+        }
+        Err(Error::WrongCodec { at: self.place(), expected, given })
+    }
+
+    /// Reads to the end, and compares the checksum of the whole.
+    pub(super) fn verify(mut self, expected: u64) -> Result<(), Error> {
+        let mut checksum = Xxh3Default::new();
+        for chunk in &mut self {
+            checksum.update(chunk?.stored());
+        }
+        checksum.update(&self.header_bytes);
+        let actual = checksum.digest();
+        if actual == expected {
+            return Ok(());
+        }
+        Err(self.damaged(PartError::Checksum { what: "the file", expected, actual }))
+    }
+
+    pub(super) fn damaged(&self, source: PartError) -> Error {
+        Error::Part { at: self.place(), partition: self.partition, source }
+    }
+
+    fn read_chunk(&mut self, index: usize) -> Result<Option<Chunk>, Error> {
+        let Some(&info) = self.header.chunks.get(index) else { return Ok(None) };
+        let len = usize::try_from(info.stored_len).unwrap_or(usize::MAX);
+        if self.batch.len() < len {
+            self.batch = self.read_batch(index)?;
+        }
+        if self.batch.len() < len {
+            let needed = self.offset + u64::from(info.stored_len);
+            return Err(self.damaged(PartError::Shrunk { needed }));
+        }
+        let chunk = Chunk::found(self.batch.split_to(len), info);
+        chunk.verify().map_err(|source| self.damaged(PartError::Chunk { chunk: index, source }))?;
+        self.offset += u64::from(info.stored_len);
+        Ok(Some(chunk))
+    }
+
+    /// Reads chunk `index` and as many of its followers as fit in a batch.
+    fn read_batch(&self, index: usize) -> Result<Bytes, Error> {
+        let mut end = self.offset;
+        for info in self.header.chunks.iter().skip(index) {
+            let chunk_end = end + u64::from(info.stored_len);
+            if end > self.offset && chunk_end - self.offset > BATCH_BYTES {
+                break;
+            }
+            end = chunk_end;
+        }
+        let read = self.shared.steps.run(Step::ReadPart, &self.object, || self.file.read(self.offset..end));
+        read.map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(PartError::Shrunk { needed: end }),
+            io::ErrorKind::NotFound => self.damaged(PartError::Missing),
+            _ => Error::io(self.place(), None, e),
+        })
+    }
+}
+
+impl Iterator for PartReader {
+    type Item = Result<Chunk, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.read_chunk(self.next) {
+            Ok(chunk) => {
+                self.next += usize::from(chunk.is_some());
+                chunk.map(Ok)
+            }
+            Err(e) => {
+                self.next = self.header.chunks.len();
+                Some(Err(e))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // An error takes the place of all that would follow.
+        let left = self.header.chunks.len().saturating_sub(self.next);
+        (usize::from(left > 0), Some(left))
+    }
+}
+
+impl FusedIterator for PartReader {}
+
+impl fmt::Debug for PartReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartReader")
+            .field("object", &self.object)
+            .field("chunks", &self.header.chunks.len())
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The bytes of the header at the end of a part, whose length was found right.
+fn read_header(file: &DataReader, part: &Part) -> io::Result<Result<Bytes, PartError>> {
+    let tail = file.read(part.bytes.saturating_sub(HEADER_GUESS_BYTES)..part.bytes)?;
+    let header_len = match BlockHeader::len_from_trailer(&tail) {
+        Ok(len) => len,
+        Err(e) => return Ok(Err(e.into())),
+    };
+    // A length beyond the file would be a demand for memory that nothing justifies.
+    let Some(start) = part.bytes.checked_sub(header_len) else {
+        let needed = usize::try_from(header_len).unwrap_or(usize::MAX);
+        let found = usize::try_from(part.bytes).unwrap_or(usize::MAX);
+        return Ok(Err(larder_blockstore::format::HeaderError::Truncated { found, needed }.into()));
+    };
+    let tail_start = part.bytes - tail.len() as u64;
+    match start.checked_sub(tail_start).and_then(|skip| usize::try_from(skip).ok()) {
+        Some(skip) => Ok(Ok(tail.slice(skip..))),
+        None => file.read(start..part.bytes).map(Ok),
+    }
+}
+
+/// Parses a header that the manifest vouches for.
+fn check_header(bytes: &[u8], manifest: &Manifest, part: &Part) -> Result<BlockHeader, PartError> {
+    let (expected, actual) = (part.header_checksum, xxh3_64(bytes));
+    if actual != expected {
+        return Err(PartError::Checksum { what: "its header", expected, actual });
+    }
+    let header = BlockHeader::decode(bytes)?;
+    let in_header = (header.codec, header.compression, header.records(), header.stored_bytes());
+    let header_len = bytes.len().max(TRAILER_BYTES) as u64;
+    let in_manifest =
+        (manifest.codec, manifest.compression, part.records, part.bytes.saturating_sub(header_len));
+    if in_header == in_manifest {
+        return Ok(header);
+    }
+    let words = |(codec, compression, records, bytes): (CodecId, _, u64, u64)| {
+        format!("{codec}, compression {compression}, {records} records in {bytes} bytes")
+    };
+    Err(PartError::Contradiction { found: words(in_header), expected: words(in_manifest) })
+}

@@ -1,0 +1,110 @@
+//! The one atomic step of a checkpoint.
+
+mod fs;
+
+use std::fmt;
+use std::io;
+
+use crate::{AttemptId, Step};
+
+pub use fs::FsCommitStore;
+
+/// Publishes manifests, each exactly once.
+///
+/// OpenDAL moves the data of a checkpoint, but none of its backends offers an exclusive, durable, atomic "create
+/// this object" that behaves alike everywhere. So this one step is a trait: on a file system it is a hard link, on
+/// S3 a conditional PUT, on HDFS a rename without overwrite, and a catalogue of your own can take its place
+/// (see [`Builder::commit_store`](crate::Builder::commit_store)).
+///
+/// # How it is used
+///
+/// 1. A writer calls [`prepare`](Self::prepare), then writes its parts under paths no other attempt shares.
+/// 2. It calls [`sync_data`](Self::sync_data), then [`publish`](Self::publish) with the manifest.
+/// 3. Among any number of writers that publish the same generation, one is told `Ok`; the others
+///    [`PublishError::Exists`].
+/// 4. On `Exists` and [`PublishError::Unknown`] the writer [`read`](Self::read)s what stands there: the manifest
+///    names its attempt, so everybody finds out who won.
+///
+/// # What an implementation promises
+///
+/// - A manifest is visible whole or not at all, and once visible its bytes never change.
+/// - `publish` gives `Ok` only when the manifest will survive a power cut.
+/// - Publishing bytes that already stand there is `Ok` again, once they are durable. Manifests name their attempt,
+///   so equal bytes are one's own.
+/// - What `publish` has acknowledged, every later `read` and `list`, from any process, sees.
+///
+/// [`conformance::check`](crate::conformance::check) tests these.
+pub trait CommitStore: fmt::Debug + Send + Sync + 'static {
+    /// Makes the places where an attempt will write. Called once before anything else of the attempt.
+    ///
+    /// # Errors
+    /// When the place cannot be written, or cannot publish exclusively.
+    fn prepare(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
+        let _ = (dataset, attempt);
+        Ok(())
+    }
+
+    /// Makes the names of an attempt's objects durable; their bytes already are.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    fn sync_data(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
+        let _ = (dataset, attempt);
+        Ok(())
+    }
+
+    /// Creates the manifest of a generation, unless there is one.
+    ///
+    /// # Errors
+    /// See [`PublishError`]: the three kinds differ in what is known of the outcome.
+    fn publish(
+        &self,
+        dataset: &str,
+        generation: u64,
+        attempt: AttemptId,
+        manifest: &[u8],
+    ) -> Result<(), PublishError>;
+
+    /// The manifest of a generation, or none.
+    ///
+    /// # Errors
+    /// When it is not known whether there is one.
+    fn read(&self, dataset: &str, generation: u64) -> io::Result<Option<Vec<u8>>>;
+
+    /// All generations of a dataset, ascending; none for a dataset that is not there.
+    ///
+    /// # Errors
+    /// When the list would not be complete.
+    fn list(&self, dataset: &str) -> io::Result<Vec<u64>>;
+
+    /// Removes a manifest, durably; [`io::ErrorKind::NotFound`] when there is none.
+    ///
+    /// # Errors
+    /// When it may still be there, or come back after a power cut.
+    fn remove(&self, dataset: &str, generation: u64) -> io::Result<()>;
+}
+
+/// Why a manifest was not, or may not have been, published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Another manifest stands there.
+    #[error("the generation is already committed")]
+    Exists,
+    /// Nothing was published, and nothing will appear later.
+    #[error("cannot {step} the manifest")]
+    Failed {
+        /// Where it failed.
+        step: Step,
+        /// The system's own words.
+        source: io::Error,
+    },
+    /// The manifest may have been published, now or later, or may not be durable yet.
+    #[error("the outcome of publishing is unknown: could not {step} the manifest")]
+    Unknown {
+        /// Where certainty ended.
+        step: Step,
+        /// The system's own words.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,202 @@
+//! Commits on a local file system.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::{CommitStore, PublishError};
+use crate::step::Steps;
+use crate::{Address, AttemptId, Step, layout};
+
+/// Publishes by `link(2)`: the manifest is written and synced under a name of its own, then linked to its final
+/// name, which fails if that exists, and the directory is synced.
+///
+/// Needs a file system with hard links, where `link` is atomic and `fsync` of a file or directory keeps its promise.
+#[derive(Debug)]
+pub struct FsCommitStore {
+    address: Address,
+    steps: Steps,
+}
+
+impl FsCommitStore {
+    /// Commits in the directory of `address`, which is made by the first [`prepare`](CommitStore::prepare).
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        Self::hooked(address, Steps::default())
+    }
+
+    pub(crate) fn hooked(address: Address, steps: Steps) -> Self {
+        Self { address, steps }
+    }
+
+    fn path(&self, object: &str) -> PathBuf {
+        self.address.path().join(object)
+    }
+
+    /// Writes and syncs the manifest under its temporary name.
+    fn stage(&self, object: &str, temporary: &Path, manifest: &[u8]) -> Result<(), (Step, io::Error)> {
+        // An earlier try of the same attempt may have left it.
+        remove_if_there(temporary).map_err(|e| (Step::WriteManifest, e))?;
+        let file = self.steps.write(Step::WriteManifest, object, manifest.len(), |len| {
+            let mut file = File::options().write(true).create_new(true).open(temporary)?;
+            file.write_all(manifest.get(..len).unwrap_or(manifest))?;
+            Ok(file)
+        });
+        let file = file.map_err(|e| (Step::WriteManifest, e))?;
+        self.steps.run(Step::SyncManifest, object, || file.sync_all()).map_err(|e| (Step::SyncManifest, e))
+    }
+
+    fn link(&self, object: &str, temporary: &Path, manifest: &[u8]) -> Result<(), PublishError> {
+        let target = self.path(object);
+        let step = Step::LinkManifest;
+        match self.steps.run(step, object, || fs::hard_link(temporary, &target)) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::read(&target) {
+                Ok(found) if found == manifest => Ok(()),
+                Ok(_) => Err(PublishError::Exists),
+                Err(source) => Err(PublishError::Unknown { step: Step::ReadManifest, source }),
+            },
+            Err(source) if is_refusal(&source) => Err(PublishError::Failed { step, source }),
+            Err(source) => Err(PublishError::Unknown { step, source }),
+        }
+    }
+}
+
+impl CommitStore for FsCommitStore {
+    fn prepare(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
+        create_root(self.address.path())?;
+        fs::create_dir_all(self.path(&layout::commits_dir(dataset)))?;
+        fs::create_dir_all(self.path(&layout::attempt_dir(dataset, attempt)))
+    }
+
+    fn sync_data(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
+        for dir in [&*layout::attempt_dir(dataset, attempt), &*layout::data_dir(dataset), dataset] {
+            sync_dir(&self.path(dir))?;
+        }
+        let root = self.address.path();
+        sync_dir(root)?;
+        match root.parent().map(sync_dir) {
+            // Whoever made the root in there synced it then; a directory we may only pass through is not ours.
+            Some(Err(e)) if e.kind() != io::ErrorKind::PermissionDenied => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn publish(
+        &self,
+        dataset: &str,
+        generation: u64,
+        attempt: AttemptId,
+        manifest: &[u8],
+    ) -> Result<(), PublishError> {
+        let object = layout::manifest(dataset, generation);
+        let temporary = self.path(&layout::temporary_manifest(dataset, generation, attempt));
+        let linked = match self.stage(&object, &temporary, manifest) {
+            Ok(()) => self.link(&object, &temporary, manifest),
+            Err((step, source)) => Err(PublishError::Failed { step, source }),
+        };
+        let published = linked.and_then(|()| {
+            let dir = self.path(&layout::commits_dir(dataset));
+            self.steps
+                .run(Step::SyncCommits, &object, || sync_dir(&dir))
+                .map_err(|source| PublishError::Unknown { step: Step::SyncCommits, source })
+        });
+        // Whatever the outcome, the temporary has done its part; one that stays is left to cleanup.
+        let _ = self.steps.run(Step::RemoveTemporary, &object, || remove_if_there(&temporary));
+        published
+    }
+
+    fn read(&self, dataset: &str, generation: u64) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path(&layout::manifest(dataset, generation))) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn list(&self, dataset: &str) -> io::Result<Vec<u64>> {
+        let mut generations = Vec::new();
+        let entries = match fs::read_dir(self.path(&layout::commits_dir(dataset))) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(generations),
+            entries => entries?,
+        };
+        for entry in entries {
+            generations.extend(entry?.file_name().to_str().and_then(layout::generation_of));
+        }
+        generations.sort_unstable();
+        Ok(generations)
+    }
+
+    fn remove(&self, dataset: &str, generation: u64) -> io::Result<()> {
+        fs::remove_file(self.path(&layout::manifest(dataset, generation)))?;
+        sync_dir(&self.path(&layout::commits_dir(dataset)))
+    }
+}
+
+/// Makes a directory and its ancestors, the outermost first, each durable in its parent.
+fn create_root(root: &Path) -> io::Result<()> {
+    let missing: Vec<_> = root.ancestors().take_while(|dir| !dir.exists()).collect();
+    for dir in missing.iter().rev() {
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            created => created?,
+        }
+        dir.parent().map_or(Ok(()), sync_dir)?;
+    }
+    Ok(())
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Does the error of a `link` say that it was not made?
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        CrossesDevices, InvalidInput, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
+        ReadOnlyFilesystem, StorageFull, TooManyLinks, Unsupported,
+    };
+    matches!(
+        error.kind(),
+        CrossesDevices
+            | InvalidInput
+            | NotADirectory
+            | NotFound
+            | PermissionDenied
+            | QuotaExceeded
+            | ReadOnlyFilesystem
+            | StorageFull
+            | TooManyLinks
+            | Unsupported
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_a_commit_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let address: Address = dir.path().to_str().unwrap().parse().unwrap();
+        crate::conformance::check(|| std::sync::Arc::new(FsCommitStore::new(address.clone()))).unwrap();
+    }
+
+    #[test]
+    fn files_that_are_no_manifests_are_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FsCommitStore::new(dir.path().to_str().unwrap().parse().unwrap());
+        let attempt = AttemptId::new();
+        store.prepare("d", attempt).unwrap();
+        fs::write(store.path(&layout::temporary_manifest("d", 1, attempt)), b"half").unwrap();
+        fs::write(store.path("d/commits/1.json"), b"foreign").unwrap();
+        assert_eq!(store.list("d").unwrap(), Vec::<u64>::new());
+    }
+}

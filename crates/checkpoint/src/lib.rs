@@ -1,0 +1,59 @@
+//! Checkpoints: datasets that outlive the process.
+//!
+//! A [`CheckpointStore`] is a directory that any number of processes use together. An [`Attempt`] writes one file a
+//! partition, in parallel, and [commits](Attempt::commit) them in one atomic step, as the next *generation* of the
+//! dataset. From then on a [`Checkpoint`] reads them back, in any process that knows its address, and tells what it
+//! finds from what was written: a part that was cut, swapped, lost or changed is an error that names it, never a
+//! shorter result.
+//!
+//! # What holds
+//!
+//! - Before its commit nothing of an attempt is visible to readers; after it, all is. A crash at any step leaves
+//!   the previous generations as they were, and either the whole new one or garbage that
+//!   [`cleanup`](CheckpointStore::cleanup) finds.
+//! - Of any number of writers, threads or processes, that commit the same generation one wins; the others get
+//!   [`Error::Conflict`].
+//! - What was committed survives a power cut, as far as the medium keeps its promises.
+//!
+//! `docs/formats.md` has the bytes, the protocol, and the argument for each of these by cases.
+//!
+//! # When not to use it
+//!
+//! For data that need not outlive the process: a disk level of the block store needs no sync and no manifest. For
+//! single records or small appends: a checkpoint is written whole.
+//!
+//! # Where it stands
+//!
+//! The local file system, through OpenDAL for the data and [`FsCommitStore`] for the commit. `s3://` and `hdfs://`
+//! addresses are refused with [`Error::Scheme`]. A commit store of your own can be tested by [`conformance`].
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod attempt;
+mod attempt_id;
+mod checkpoint;
+mod cleanup;
+mod commit;
+pub mod conformance;
+mod data;
+mod error;
+mod layout;
+mod manifest;
+mod runtime;
+mod spec;
+mod step;
+mod store;
+
+pub use address::Address;
+pub use attempt::{Attempt, PartWriter, RecordWriter};
+pub use attempt_id::{AttemptId, AttemptIdError};
+pub use checkpoint::{Checkpoint, PartReader, Records, VerifyReport};
+pub use cleanup::{CleanupOptions, CleanupReport, Orphan};
+pub use commit::{CommitStore, FsCommitStore, PublishError};
+pub use error::{Error, ManifestError, PartError, Place};
+pub use layout::NAME_BYTES_MAX;
+pub use manifest::{Manifest, PARTITIONS_MAX, Part, Partitioner};
+pub use spec::Spec;
+pub use step::{HookAction, Step};
+pub use store::{Builder, CheckpointStore, ORPHAN_GRACE_DEFAULT};

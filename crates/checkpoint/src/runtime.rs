@@ -1,0 +1,75 @@
+//! Waits for asynchronous I/O on whatever thread the caller is.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+use tokio::runtime::{Builder, Runtime};
+
+const WORKERS: usize = 2;
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+
+fn runtime() -> io::Result<&'static Runtime> {
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let built = Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("larder-checkpoint")
+        .enable_all()
+        .build()?;
+    if let Err(superfluous) = RUNTIME.set(built) {
+        // Dropping a runtime waits, which is not allowed on another runtime's thread.
+        superfluous.shutdown_background();
+    }
+    RUNTIME.get().ok_or_else(|| io::Error::other("the checkpoint runtime is gone"))
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs `future` to its end on the calling thread, with the crate's own runtime behind it.
+///
+/// tokio's `block_on` panics on a thread that drives another runtime. This one only blocks it.
+pub(crate) fn block_on<T>(future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let _entered = runtime()?.enter();
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_waits_on_a_thread_that_drives_another_runtime() {
+        let outer = Builder::new_current_thread().build().unwrap();
+        let answer = outer.block_on(async {
+            block_on(async {
+                let task = tokio::task::spawn_blocking(|| 42);
+                task.await.map_err(io::Error::other)
+            })
+        });
+        assert_eq!(answer.unwrap(), 42);
+    }
+}

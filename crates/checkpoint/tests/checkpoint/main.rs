@@ -1,0 +1,20 @@
+//! Behaviours of checkpoints, one file a subject.
+
+#[cfg(test)]
+mod children;
+#[cfg(test)]
+mod cleanup;
+#[cfg(test)]
+mod commit;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod race;
+#[cfg(test)]
+mod round_trip;
+#[cfg(test)]
+mod support;
