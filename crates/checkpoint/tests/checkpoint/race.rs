@@ -51,7 +51,9 @@ fn of_16_threads_that_commit_one_generation_one_wins() {
         let won: Vec<bool> = std::thread::scope(|scope| {
             let race = |racer| {
                 let (store, start) = (&store, &start);
-                let wait = move || drop(start.wait());
+                let wait = move || {
+                    start.wait();
+                };
                 scope.spawn(move || race(store, round, racer, wait).unwrap())
             };
             let racers: Vec<_> = (0..RACERS).map(race).collect();
