@@ -19,7 +19,7 @@ pub use fs::FsCommitStore;
 /// # How it is used
 ///
 /// 1. A writer calls [`prepare`](Self::prepare), then writes its parts under paths no other attempt shares.
-/// 2. It calls [`sync_data`](Self::sync_data), then [`publish`](Self::publish) with the manifest.
+/// 2. When they are durable it calls [`publish`](Self::publish) with the manifest.
 /// 3. Among any number of writers that publish the same generation, one is told `Ok`; the others
 ///    [`PublishError::Exists`].
 /// 4. On `Exists` and [`PublishError::Unknown`] the writer [`read`](Self::read)s what stands there: the manifest
@@ -35,21 +35,12 @@ pub use fs::FsCommitStore;
 ///
 /// [`conformance::check`](crate::conformance::check) tests these.
 pub trait CommitStore: fmt::Debug + Send + Sync + 'static {
-    /// Makes the places where an attempt will write. Called once before anything else of the attempt.
+    /// Makes the place for a dataset's manifests, if it needs one. Called when an attempt begins.
     ///
     /// # Errors
-    /// When the place cannot be written, or cannot publish exclusively.
-    fn prepare(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
-        let _ = (dataset, attempt);
-        Ok(())
-    }
-
-    /// Makes the names of an attempt's objects durable; their bytes already are.
-    ///
-    /// # Errors
-    /// When that is not certain.
-    fn sync_data(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
-        let _ = (dataset, attempt);
+    /// When the place cannot be written, or is found unable to publish exclusively.
+    fn prepare(&self, dataset: &str) -> io::Result<()> {
+        let _ = dataset;
         Ok(())
     }
 

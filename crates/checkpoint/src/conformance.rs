@@ -70,8 +70,7 @@ fn publish(
     bytes: &[u8],
 ) -> Result<Result<(), PublishError>, Violation> {
     let attempt = AttemptId::new();
-    worked("prepare", store.prepare(dataset, attempt))?;
-    worked("sync_data", store.sync_data(dataset, attempt))?;
+    worked("prepare", store.prepare(dataset))?;
     Ok(store.publish(dataset, generation, attempt, bytes))
 }
 
@@ -129,7 +128,7 @@ fn of_all_racers_one_wins(open: &impl Fn() -> Arc<dyn CommitStore>, round: u64) 
             std::thread::spawn(move || {
                 let bytes = format!("racer {racer} of round {round}").into_bytes();
                 let attempt = AttemptId::new();
-                let prepared = store.prepare(dataset, attempt);
+                let prepared = store.prepare(dataset);
                 start.wait();
                 worked("prepare", prepared)?;
                 Ok((store.publish(dataset, round, attempt, &bytes), bytes))

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use opendal::services::Fs;
 use opendal::{ErrorKind, Operator};
 
-use crate::Address;
 use crate::runtime::block_on;
+use crate::{Address, directories};
 
 /// The objects of one store.
 pub(crate) struct DataStore {
@@ -48,6 +48,16 @@ impl DataStore {
         let service = Fs::default().root(&self.address.to_string());
         let operator = Operator::new(service).map_err(into_io)?;
         Ok(self.operator.get_or_init(|| operator))
+    }
+
+    /// Makes a directory to write to.
+    pub(crate) fn create_dir(&self, dir: &str) -> io::Result<()> {
+        directories::create(self.address.path(), dir)
+    }
+
+    /// Makes the names of all objects in a directory durable; OpenDAL syncs their bytes alone.
+    pub(crate) fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        directories::sync(self.address.path(), dir)
     }
 
     /// Starts to write an object. It may appear before it is closed.

@@ -37,6 +37,7 @@ mod cleanup;
 mod commit;
 pub mod conformance;
 mod data;
+mod directories;
 mod error;
 mod layout;
 mod manifest;

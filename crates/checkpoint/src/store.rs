@@ -167,8 +167,10 @@ impl CheckpointStore {
             None => return Err(Error::Invalid { reason: format!("{dataset} has no generation left") }),
         };
         let attempt = AttemptId::new();
-        self.shared.run(Step::CreateDirectories, &layout::attempt_dir(dataset, attempt), || {
-            self.shared.commits.prepare(dataset, attempt)
+        let dir = layout::attempt_dir(dataset, attempt);
+        self.shared.run(Step::CreateDirectories, &dir, || {
+            self.shared.data.create_dir(&dir)?;
+            self.shared.commits.prepare(dataset)
         })?;
         Ok(Attempt::new(Arc::clone(&self.shared), dataset, attempt, generation, parent, spec))
     }

@@ -93,7 +93,7 @@ impl Inner {
         self.check_lengths(manifest)?;
         let shared = &self.shared;
         let dir = layout::attempt_dir(&self.dataset, self.id);
-        shared.run(Step::SyncDirectories, &dir, || shared.commits.sync_data(&self.dataset, self.id))?;
+        shared.run(Step::SyncDirectories, &dir, || shared.data.sync_dir(&dir))?;
         self.check_age()?;
         self.publish(&bytes, None)
     }

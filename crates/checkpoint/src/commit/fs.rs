@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CommitStore, PublishError};
 use crate::step::Steps;
-use crate::{Address, AttemptId, Step, layout};
+use crate::{Address, AttemptId, Step, directories, layout};
 
 /// Publishes by `link(2)`: the manifest is written and synced under a name of its own, then linked to its final
 /// name, which fails if that exists, and the directory is synced.
@@ -31,6 +31,10 @@ impl FsCommitStore {
 
     fn path(&self, object: &str) -> PathBuf {
         self.address.path().join(object)
+    }
+
+    fn sync(&self, dataset: &str) -> io::Result<()> {
+        directories::sync(self.address.path(), &layout::commits_dir(dataset))
     }
 
     /// Writes and syncs the manifest under its temporary name.
@@ -63,23 +67,8 @@ impl FsCommitStore {
 }
 
 impl CommitStore for FsCommitStore {
-    fn prepare(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
-        create_root(self.address.path())?;
-        fs::create_dir_all(self.path(&layout::commits_dir(dataset)))?;
-        fs::create_dir_all(self.path(&layout::attempt_dir(dataset, attempt)))
-    }
-
-    fn sync_data(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
-        for dir in [&*layout::attempt_dir(dataset, attempt), &*layout::data_dir(dataset), dataset] {
-            sync_dir(&self.path(dir))?;
-        }
-        let root = self.address.path();
-        sync_dir(root)?;
-        match root.parent().map(sync_dir) {
-            // Whoever made the root in there synced it then; a directory we may only pass through is not ours.
-            Some(Err(e)) if e.kind() != io::ErrorKind::PermissionDenied => Err(e),
-            _ => Ok(()),
-        }
+    fn prepare(&self, dataset: &str) -> io::Result<()> {
+        directories::create(self.address.path(), &layout::commits_dir(dataset))
     }
 
     fn publish(
@@ -96,9 +85,8 @@ impl CommitStore for FsCommitStore {
             Err((step, source)) => Err(PublishError::Failed { step, source }),
         };
         let published = linked.and_then(|()| {
-            let dir = self.path(&layout::commits_dir(dataset));
             self.steps
-                .run(Step::SyncCommits, &object, || sync_dir(&dir))
+                .run(Step::SyncCommits, &object, || self.sync(dataset))
                 .map_err(|source| PublishError::Unknown { step: Step::SyncCommits, source })
         });
         // Whatever the outcome, the temporary has done its part; one that stays is left to cleanup.
@@ -129,25 +117,8 @@ impl CommitStore for FsCommitStore {
 
     fn remove(&self, dataset: &str, generation: u64) -> io::Result<()> {
         fs::remove_file(self.path(&layout::manifest(dataset, generation)))?;
-        sync_dir(&self.path(&layout::commits_dir(dataset)))
+        self.sync(dataset)
     }
-}
-
-/// Makes a directory and its ancestors, the outermost first, each durable in its parent.
-fn create_root(root: &Path) -> io::Result<()> {
-    let missing: Vec<_> = root.ancestors().take_while(|dir| !dir.exists()).collect();
-    for dir in missing.iter().rev() {
-        match fs::create_dir(dir) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            created => created?,
-        }
-        dir.parent().map_or(Ok(()), sync_dir)?;
-    }
-    Ok(())
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -194,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = FsCommitStore::new(dir.path().to_str().unwrap().parse().unwrap());
         let attempt = AttemptId::new();
-        store.prepare("d", attempt).unwrap();
+        store.prepare("d").unwrap();
         fs::write(store.path(&layout::temporary_manifest("d", 1, attempt)), b"half").unwrap();
         fs::write(store.path("d/commits/1.json"), b"foreign").unwrap();
         assert_eq!(store.list("d").unwrap(), Vec::<u64>::new());

@@ -49,8 +49,8 @@ fn unheard() -> PublishError {
 }
 
 impl CommitStore for Unlucky {
-    fn prepare(&self, dataset: &str, attempt: AttemptId) -> io::Result<()> {
-        self.inner.prepare(dataset, attempt)
+    fn prepare(&self, dataset: &str) -> io::Result<()> {
+        self.inner.prepare(dataset)
     }
 
     fn publish(
