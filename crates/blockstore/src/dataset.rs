@@ -88,7 +88,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
             match self.read(partition) {
                 Ok(Some(block)) => return Ok(Entry::Resident(block)),
                 // A damaged copy is gone now: the block is to be computed again.
-                Ok(None) | Err(Error::Corrupt { .. } | Error::Unreadable { .. }) => {}
+                Ok(None) => {}
+                Err(e) if e.is_lost_copy() => {}
                 Err(e) => return Err(e),
             }
             match self.table.claim(partition) {

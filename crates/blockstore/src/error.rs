@@ -140,6 +140,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Is the block absent now because its last copy was damaged or unreadable? Then computing it again helps.
+    #[must_use]
+    pub fn is_lost_copy(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Unreadable { .. })
+    }
+}
+
 /// Where one copy of a block lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]

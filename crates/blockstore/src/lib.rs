@@ -14,6 +14,9 @@ pub mod format;
 mod heap_size;
 mod id;
 mod level;
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;
 pub mod memory;
 mod metrics;
 pub mod policy;

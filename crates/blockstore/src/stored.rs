@@ -68,7 +68,8 @@ impl<T: Send + Sync + 'static> StoredDataset<T> {
     /// A block on disk is verified, and promoted to memory where its level says so and memory is granted.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the last copy turned out damaged; it is discarded, and the block absent from then on.
+    /// [`Error::Corrupt`] or [`Error::Unreadable`] when the last copy turned out damaged; it is discarded, and the
+    /// block absent from then on.
     pub fn get(&self, partition: u32) -> Result<Option<Block<T>>, Error> {
         let block = self.inner().read(partition)?;
         if block.is_none() {
