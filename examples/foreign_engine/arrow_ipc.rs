@@ -12,7 +12,7 @@ use larder_blockstore::codec::{ChunkBuffer, ChunkReader, Codec, CodecError, Code
 /// column starts 64-byte aligned in its chunk, and a batch that is read shares the chunk's memory: heap, arena or
 /// mapped file.
 #[derive(Debug)]
-pub struct ArrowIpc;
+pub(crate) struct ArrowIpc;
 
 const ALIGNMENT: usize = 64;
 

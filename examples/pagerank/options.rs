@@ -9,7 +9,7 @@ use crate::Failure;
 
 /// PageRank over the dependencies of Debian 12's packages.
 #[derive(Debug, Parser)]
-pub struct Options {
+pub(crate) struct Options {
     /// How often ranks are passed on.
     #[arg(long, default_value_t = 30)]
     pub iterations: u32,

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{Failure, Graph};
 
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     pub packages: usize,
     pub edges: u64,
     pub iterations: u32,
@@ -28,13 +28,13 @@ pub struct Report {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Ranked {
+pub(crate) struct Ranked {
     pub package: String,
     pub rank: f64,
 }
 
 #[derive(Debug, Serialize)]
-pub struct StorageRow {
+pub(crate) struct StorageRow {
     dataset: String,
     level: StorageLevel,
     partitions: u32,
@@ -49,7 +49,7 @@ pub struct StorageRow {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     generation: u64,
     records: u64,
     bytes: u64,

@@ -3,12 +3,12 @@
 use std::fs;
 
 /// Starts to measure anew; without effect where the system has no such thing.
-pub fn reset() {
+pub(crate) fn reset() {
     fs::write("/proc/self/clear_refs", "5").ok();
 }
 
 /// The peak since the last reset.
-pub fn bytes() -> Option<u64> {
+pub(crate) fn bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -442,7 +442,8 @@ impl<T: Clone + 'static> Iterator for IntoRecords<T> {
             let OwnedBatches { block, cursor } = &mut self.batches;
             if block.runs().is_some() {
                 let run = cursor.next_batch(block).ok().flatten()?;
-                self.buffered = run.to_vec().into_iter();
+                let run = run.to_vec();
+                self.buffered = run.into_iter();
                 continue;
             }
             match self.batches.take_batch() {

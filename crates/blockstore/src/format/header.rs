@@ -166,22 +166,7 @@ impl BlockHeader {
         if actual != fixed.index_checksum {
             return Err(HeaderError::Checksum { expected: fixed.index_checksum, actual });
         }
-        let chunks = index
-            .chunks_exact(CHUNK_INFO_BYTES)
-            .map(|line| {
-                let mut fields = Fields(line);
-                let chunk = ChunkInfo {
-                    stored_len: fields.u32(),
-                    raw_len: fields.u32(),
-                    records: fields.u32(),
-                    checksum: {
-                        fields.u32();
-                        fields.u64()
-                    },
-                };
-                chunk
-            })
-            .collect();
+        let chunks = index.chunks_exact(CHUNK_INFO_BYTES).map(chunk_info).collect();
         let header = Self { codec: fixed.codec, compression: fixed.compression, chunks };
         for (what, stated, actual) in [
             ("records", fixed.records, header.records()),
@@ -236,6 +221,13 @@ impl Fixed {
             Compression::from_id(compression).ok_or(HeaderError::Compression { id: compression })?;
         Ok(Self { index_checksum, records, stored_bytes, chunks, codec, compression })
     }
+}
+
+fn chunk_info(line: &[u8]) -> ChunkInfo {
+    let mut fields = Fields(line);
+    let (stored_len, raw_len, records) = (fields.u32(), fields.u32(), fields.u32());
+    fields.u32();
+    ChunkInfo { stored_len, raw_len, records, checksum: fields.u64() }
 }
 
 /// Little-endian fields from the front of a slice whose length was checked.
