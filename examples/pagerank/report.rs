@@ -140,7 +140,7 @@ impl Report {
 
     fn storage_table(&self) -> Table {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_FULL_CONDENSED).set_header([
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
             "dataset", "level", "cached", "memory", "off heap", "disk", "hits", "misses", "evictions", "recomputed",
         ]);
         let bytes = |count: u64| ByteSize(count).display().iec().to_string();

@@ -6,6 +6,7 @@ mod peak;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use bytesize::ByteSize;
@@ -39,6 +40,9 @@ struct Options {
     /// Also write the table to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Run one level in this process and print it as JSON: what each level's own process is told.
+    #[arg(long, hide = true)]
+    only: Option<StorageLevel>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, GetSize)]
@@ -55,7 +59,7 @@ impl Reading {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Row {
     level: StorageLevel,
     first_seconds: f64,
@@ -64,17 +68,21 @@ struct Row {
     heap_bytes: u64,
     off_heap_bytes: u64,
     disk_bytes: u64,
-    /// The most resident memory of the process while this level ran, where the system tells.
+    /// The most resident memory of the level's process, where the system tells.
     peak_bytes: Option<u64>,
 }
 
 fn main() -> Result<(), Failure> {
     let options = Options::parse();
+    if let Some(level) = options.only {
+        println!("{}", serde_json::to_string(&run(level, &options)?)?);
+        return Ok(());
+    }
     let mut levels = options.levels.clone();
     if levels.is_empty() {
         levels.extend(StorageLevel::NAMED.map(|(_, level)| level).iter().filter(|level| level.replication() == 1));
     }
-    let rows = levels.into_iter().map(|level| run(level, &options)).collect::<Result<Vec<_>, _>>()?;
+    let rows = levels.into_iter().map(run_in_own_process).collect::<Result<Vec<_>, _>>()?;
     println!("{}", table(&rows));
     if let Some(path) = &options.json {
         serde_json::to_writer_pretty(File::create(path)?, &rows)?;
@@ -82,8 +90,21 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Each level has a process to itself, so that its peak memory is its own.
+fn run_in_own_process(level: StorageLevel) -> Result<Row, Failure> {
+    let arguments = std::env::args_os().skip(1);
+    let output = Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .args(["--only", &level.to_string()])
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("{level}: {}", output.status).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 fn run(level: StorageLevel, options: &Options) -> Result<Row, Failure> {
-    peak::reset();
     let context = Context::builder()
         .threads(options.threads)
         .memory(options.memory.as_str())
@@ -123,7 +144,7 @@ fn run(level: StorageLevel, options: &Options) -> Result<Row, Failure> {
 
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header([
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
         "level", "first action s", "read 1 s", "read 2 s", "read 3 s", "heap", "off heap", "disk", "peak memory",
     ]);
     let bytes = |count: u64| ByteSize(count).display().iec().to_string();

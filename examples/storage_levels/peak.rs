@@ -2,12 +2,7 @@
 
 use std::fs;
 
-/// Starts to measure anew; without effect where the system has no such thing.
-pub(crate) fn reset() {
-    fs::write("/proc/self/clear_refs", "5").ok();
-}
-
-/// The peak since the last reset.
+/// The peak so far.
 pub(crate) fn bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -253,8 +253,24 @@ impl<T: 'static> Cursor<T> {
             return Ok(block.facts.kind.codec.view(&self.raw));
         }
         self.batch.clear();
-        self.decode(block)?;
+        self.decode(block, self.records_left.min(BATCH_RECORDS))?;
         Ok(Some(&self.batch))
+    }
+
+    /// The next records of runs of values, cloned.
+    fn cloned(&mut self, runs: &[Vec<T>], records_max: usize) -> Option<Vec<T>>
+    where
+        T: Clone,
+    {
+        loop {
+            let rest = runs.get(self.next)?.get(self.offset..).unwrap_or_default();
+            if let Some(batch) = rest.get(..records_max.min(rest.len())).filter(|batch| !batch.is_empty()) {
+                self.offset += batch.len();
+                return Some(batch.to_vec());
+            }
+            self.next += 1;
+            self.offset = 0;
+        }
     }
 
     /// Makes sure that records are left in the open chunk; false at the end of the block.
@@ -270,9 +286,8 @@ impl<T: 'static> Cursor<T> {
         Ok(true)
     }
 
-    /// Decodes up to a batch of records of the open chunk onto `self.batch`.
-    fn decode(&mut self, block: &Block<T>) -> Result<(), Error> {
-        let count = self.records_left.min(BATCH_RECORDS);
+    /// Decodes records of the open chunk, no more than are left in it, onto `self.batch`.
+    fn decode(&mut self, block: &Block<T>, count: usize) -> Result<(), Error> {
         let mut reader = ChunkReader::at(&self.raw, self.offset);
         block
             .facts
@@ -332,13 +347,31 @@ impl<T: 'static> OwnedBatches<T> {
         self.cursor.next_batch(&self.block)
     }
 
-    /// The next records, owned; for a block of bytes, whose records are decoded anyway.
-    pub(crate) fn take_batch(&mut self) -> Result<Option<Vec<T>>, Error> {
+    /// The next records, at least one and at most `records_max`, owned, or none at the end. Values are cloned, bytes
+    /// are decoded.
+    ///
+    /// # Errors
+    /// As [`Batches::next_batch`].
+    pub fn next_owned(&mut self, records_max: usize) -> Result<Option<Vec<T>>, Error>
+    where
+        T: Clone,
+    {
+        let Self { block, cursor } = self;
+        match block.runs() {
+            Some(runs) => Ok(cursor.cloned(runs, records_max.max(1))),
+            None => self.next_decoded(records_max),
+        }
+    }
+
+    /// As [`next_owned`](Self::next_owned), for a block of bytes: no record has to be cloned.
+    pub(crate) fn next_decoded(&mut self, records_max: usize) -> Result<Option<Vec<T>>, Error> {
         let Self { block, cursor } = self;
         if !cursor.open(block)? {
             return Ok(None);
         }
-        cursor.decode(block)?;
+        let count = cursor.records_left.min(BATCH_RECORDS).min(records_max.max(1));
+        cursor.batch = Vec::with_capacity(count);
+        cursor.decode(block, count)?;
         Ok(Some(std::mem::take(&mut cursor.batch)))
     }
 
@@ -407,7 +440,7 @@ impl<'a, T: 'static> Iterator for Iter<'a, T> {
         }
         let refilled = self.cursor.open(self.block).and_then(|more| {
             if more {
-                self.cursor.decode(self.block)?
+                self.cursor.decode(self.block, self.cursor.records_left.min(BATCH_RECORDS))?;
             }
             Ok(more)
         });
@@ -439,14 +472,7 @@ impl<T: Clone + 'static> Iterator for IntoRecords<T> {
             if let Some(record) = self.buffered.next() {
                 return Some(Ok(record));
             }
-            let OwnedBatches { block, cursor } = &mut self.batches;
-            if block.runs().is_some() {
-                let run = cursor.next_batch(block).ok().flatten()?;
-                let run = run.to_vec();
-                self.buffered = run.into_iter();
-                continue;
-            }
-            match self.batches.take_batch() {
+            match self.batches.next_owned(BATCH_RECORDS) {
                 Ok(batch) => self.buffered = batch?.into_iter(),
                 Err(e) => {
                     self.batches.cursor = Cursor { next: usize::MAX, ..Cursor::default() };

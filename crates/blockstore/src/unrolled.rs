@@ -47,7 +47,7 @@ impl<T: 'static> Unrolled<T> {
         }
         let next = match &mut self.source {
             Source::Values { runs, .. } => Ok(runs.find(|run| !run.is_empty())),
-            Source::Bytes(batches) => batches.take_batch(),
+            Source::Bytes(batches) => batches.next_decoded(usize::MAX),
             Source::Drained => Ok(None),
         };
         if !matches!(next, Ok(Some(_))) {
@@ -66,7 +66,7 @@ impl<T: 'static> Unrolled<T> {
                 charge = charged;
             }
             Source::Bytes(mut batches) => {
-                while let Some(batch) = batches.take_batch()? {
+                while let Some(batch) = batches.next_decoded(usize::MAX)? {
                     runs.push(batch);
                 }
             }

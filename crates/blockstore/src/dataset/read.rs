@@ -141,7 +141,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let ground = self.ground(partition);
         let mut values = ValuesUnroll::new(charge);
         let mut source = self.disk_block(partition, disk).into_batches();
-        while let Some(mut batch) = source.take_batch()? {
+        while let Some(mut batch) = source.next_decoded(usize::MAX)? {
             values.append(&ground, &mut batch);
             if !batch.is_empty() {
                 self.table.note_need(partition, values.used_bytes().saturating_mul(2).max(need));

@@ -1,0 +1,149 @@
+//! Batches: the slices of records that operators hand on.
+
+use std::any::Any;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// How many records operators aim to hand on at once.
+pub(crate) const BATCH_RECORDS: usize = 1024;
+
+/// A [`Batch`] of a type that only its producer and its consumer know.
+pub(crate) type AnyBatch = Box<dyn Any>;
+
+/// Something that keeps slices of records readable: a pinned block, a collection.
+pub(crate) trait Slices<T> {
+    /// The slice of this index, empty if there is none.
+    fn slice(&self, index: usize) -> &[T];
+}
+
+impl<T> Slices<T> for Vec<T> {
+    fn slice(&self, index: usize) -> &[T] {
+        if index == 0 { self } else { &[] }
+    }
+}
+
+/// A range of records that somebody else owns.
+pub(crate) struct SharedBatch<T> {
+    pub(crate) owner: Rc<dyn Slices<T>>,
+    pub(crate) slice: usize,
+    pub(crate) range: Range<usize>,
+}
+
+impl<T> Clone for SharedBatch<T> {
+    fn clone(&self) -> Self {
+        Self { owner: Rc::clone(&self.owner), slice: self.slice, range: self.range.clone() }
+    }
+}
+
+/// Consecutive records of one partition, never none.
+pub(crate) enum Batch<T> {
+    /// Records that the consumer may move out.
+    Owned(Vec<T>),
+    /// Records to be read in place.
+    Shared(SharedBatch<T>),
+}
+
+impl<T> Batch<T> {
+    pub(crate) fn as_slice(&self) -> &[T] {
+        match self {
+            Self::Owned(records) => records,
+            Self::Shared(shared) => {
+                shared.owner.slice(shared.slice).get(shared.range.clone()).unwrap_or_default()
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+}
+
+impl<T: Clone> Batch<T> {
+    /// The records themselves; shared ones are cloned.
+    pub(crate) fn into_vec(self) -> Vec<T> {
+        match self {
+            Self::Owned(records) => records,
+            Self::Shared(_) => self.as_slice().to_vec(),
+        }
+    }
+}
+
+impl<T: 'static> Batch<T> {
+    /// A batch that clones in constant time.
+    pub(crate) fn share(self) -> SharedBatch<T> {
+        match self {
+            Self::Owned(records) => {
+                let range = 0..records.len();
+                SharedBatch { owner: Rc::new(records), slice: 0, range }
+            }
+            Self::Shared(shared) => shared,
+        }
+    }
+}
+
+/// Walks over the slices of one owner in bounded steps, without copying.
+pub(crate) struct SharedCursor<T> {
+    owner: Rc<dyn Slices<T>>,
+    slice: usize,
+    slices: usize,
+    start: usize,
+}
+
+impl<T: 'static> SharedCursor<T> {
+    pub(crate) fn new(owner: Rc<dyn Slices<T>>, slices: usize) -> Self {
+        Self { owner, slice: 0, slices, start: 0 }
+    }
+
+    /// The next records, at most `max` of them.
+    pub(crate) fn next(&mut self, max: usize) -> Option<Batch<T>> {
+        while self.slice < self.slices {
+            let len = self.owner.slice(self.slice).len();
+            if self.start < len {
+                let end = len.min(self.start.saturating_add(max));
+                let range = self.start..end;
+                self.start = end;
+                let (owner, slice) = (Rc::clone(&self.owner), self.slice);
+                return Some(Batch::Shared(SharedBatch { owner, slice, range }));
+            }
+            self.slice += 1;
+            self.start = 0;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Chunks(Vec<Vec<i32>>);
+
+    impl Slices<i32> for Chunks {
+        fn slice(&self, index: usize) -> &[i32] {
+            &self.0[index]
+        }
+    }
+
+    #[test]
+    fn a_cursor_hands_on_every_record_in_bounded_slices() {
+        let chunks = Chunks(vec![vec![1, 2, 3], vec![], vec![4]]);
+        let mut cursor = SharedCursor::new(Rc::new(chunks), 3);
+        let mut batches = Vec::new();
+        while let Some(batch) = cursor.next(2) {
+            batches.push(batch.as_slice().to_vec());
+        }
+        assert_eq!(batches, [vec![1, 2], vec![3], vec![4]]);
+    }
+
+    #[test]
+    fn an_owned_batch_is_moved_and_a_shared_one_stays() {
+        let records = vec![1, 2, 3];
+        let address = records.as_ptr();
+        let batch = Batch::Owned(records);
+        assert_eq!(batch.as_slice().as_ptr(), address);
+        let shared = batch.share();
+        let copy = Batch::Shared(shared.clone()).into_vec();
+        assert_ne!(copy.as_ptr(), address);
+        assert_eq!(Batch::Shared(shared).as_slice(), [1, 2, 3]);
+    }
+}

@@ -1,0 +1,244 @@
+//! Describing a context.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use larder_blockstore::BlockStore;
+use larder_lineage::Graph;
+use parking_lot::Mutex;
+
+use super::{Context, Inner};
+use crate::cancel;
+use crate::error::Error;
+use crate::job::Slots;
+
+/// How often a task is tried when nothing else was said.
+const TASK_ATTEMPTS: u32 = 4;
+
+/// Describes a [`Context`]. Made by [`Context::builder`].
+#[derive(Debug)]
+pub struct ContextBuilder {
+    name: String,
+    threads: Option<usize>,
+    task_attempts: u32,
+    progress: bool,
+    cancel_on_ctrl_c: bool,
+    memory: Amount,
+    off_heap: Amount,
+    disk: Disk,
+    store: Option<BlockStore>,
+}
+
+/// A number of bytes, or why a text is none; told by `build`.
+type Amount = Option<Result<u64, String>>;
+
+#[derive(Debug)]
+enum Disk {
+    Default,
+    None,
+    Directories(Vec<PathBuf>),
+}
+
+impl Default for ContextBuilder {
+    fn default() -> Self {
+        Self {
+            name: "larder".to_owned(),
+            threads: None,
+            task_attempts: TASK_ATTEMPTS,
+            progress: true,
+            cancel_on_ctrl_c: false,
+            memory: None,
+            off_heap: None,
+            disk: Disk::Default,
+            store: None,
+        }
+    }
+}
+
+/// A number of bytes: a number, or a text such as `"64MiB"`, `"1.5 GB"`, `"512k"`.
+pub trait ByteAmount {
+    /// The bytes, or why this is no number of bytes.
+    ///
+    /// # Errors
+    /// A message for the user.
+    fn byte_amount(self) -> Result<u64, String>;
+}
+
+impl ByteAmount for u64 {
+    fn byte_amount(self) -> Result<u64, String> {
+        Ok(self)
+    }
+}
+
+impl ByteAmount for &str {
+    fn byte_amount(self) -> Result<u64, String> {
+        let size = self.parse::<ByteSize>();
+        size.map(|size| size.as_u64()).map_err(|e| format!("`{self}` is no size such as `64MiB`: {e}"))
+    }
+}
+
+impl ByteAmount for String {
+    fn byte_amount(self) -> Result<u64, String> {
+        self.as_str().byte_amount()
+    }
+}
+
+impl ByteAmount for &String {
+    fn byte_amount(self) -> Result<u64, String> {
+        self.as_str().byte_amount()
+    }
+}
+
+impl ContextBuilder {
+    /// What messages call the context. `larder` when not set.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// How many tasks run at once, the thread that calls an action among them. One a processor when not set.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// The heap budget for blocks: `"64MiB"` or a number of bytes. The store's default when not set.
+    #[must_use]
+    pub fn memory(mut self, bytes: impl ByteAmount) -> Self {
+        self.memory = Some(bytes.byte_amount());
+        self
+    }
+
+    /// The budget of the off-heap arena. None when not set.
+    #[must_use]
+    pub fn off_heap(mut self, bytes: impl ByteAmount) -> Self {
+        self.off_heap = Some(bytes.byte_amount());
+        self
+    }
+
+    /// A directory for blocks on disk; may be given several times. The system's temporary directory when not set.
+    /// Nothing in it outlives the process.
+    #[must_use]
+    pub fn disk(mut self, directory: impl Into<PathBuf>) -> Self {
+        match &mut self.disk {
+            Disk::Directories(directories) => directories.push(directory.into()),
+            Disk::Default | Disk::None => self.disk = Disk::Directories(vec![directory.into()]),
+        }
+        self
+    }
+
+    /// No disk at all: storage levels with disk are refused, and shuffles must fit in memory.
+    #[must_use]
+    pub fn no_disk(mut self) -> Self {
+        self.disk = Disk::None;
+        self
+    }
+
+    /// A store that was built elsewhere, in the place of `memory`, `off_heap` and `disk`.
+    #[must_use]
+    pub fn store(mut self, store: BlockStore) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Whether stages show their progress on stderr where that is a terminal. They do when not set.
+    #[must_use]
+    pub fn progress(mut self, progress: bool) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// How often a task is tried before its job fails. Four times when not set.
+    #[must_use]
+    pub fn task_attempts(mut self, attempts: u32) -> Self {
+        self.task_attempts = attempts;
+        self
+    }
+
+    /// Whether Ctrl-C cancels the running jobs. When no job runs, it still ends the process.
+    #[must_use]
+    pub fn cancel_on_ctrl_c(mut self, cancel: bool) -> Self {
+        self.cancel_on_ctrl_c = cancel;
+        self
+    }
+
+    /// The context.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a setting that cannot be, [`Error::Store`] when the store cannot be built.
+    pub fn build(self) -> Result<Context, Error> {
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or_else(available);
+        at_least_one("threads", threads as u64)?;
+        at_least_one("task_attempts", u64::from(self.task_attempts))?;
+        let store = match self.store {
+            Some(store) => store,
+            None => store(self.memory, self.off_heap, self.disk)?,
+        };
+        let inner = Arc::new(Inner {
+            name: self.name,
+            threads,
+            task_attempts: self.task_attempts,
+            progress: self.progress,
+            store,
+            graph: Mutex::new(Graph::new()),
+            slots: Slots::new(threads),
+            jobs: Mutex::default(),
+            persisted: Mutex::default(),
+        });
+        if self.cancel_on_ctrl_c {
+            cancel::on_ctrl_c(Arc::downgrade(&inner))?;
+        }
+        Ok(Context { inner })
+    }
+}
+
+fn at_least_one(setting: &'static str, value: u64) -> Result<(), Error> {
+    if value > 0 { Ok(()) } else { Err(Error::Setting { setting, problem: "must be at least 1".into() }) }
+}
+
+fn store(memory: Amount, off_heap: Amount, disk: Disk) -> Result<BlockStore, Error> {
+    let amount = |setting, amount: Amount| {
+        amount.transpose().map_err(|problem| Error::Setting { setting, problem })
+    };
+    let mut store = BlockStore::builder();
+    if let Some(bytes) = amount("memory", memory)? {
+        store = store.memory(bytes);
+    }
+    if let Some(bytes) = amount("off_heap", off_heap)? {
+        store = store.off_heap(bytes);
+    }
+    let directories = match disk {
+        Disk::Default => vec![std::env::temp_dir()],
+        Disk::None => Vec::new(),
+        Disk::Directories(directories) => directories,
+    };
+    for directory in directories {
+        store = store.disk(directory);
+    }
+    Ok(store.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_numbers_or_texts() {
+        assert_eq!("64MiB".byte_amount(), Ok(64 << 20));
+        assert_eq!("1.5 GB".byte_amount(), Ok(1_500_000_000));
+        assert_eq!(17_u64.byte_amount(), Ok(17));
+        assert!("lots".byte_amount().unwrap_err().contains("`lots`"));
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let message = |builder: ContextBuilder| builder.build().unwrap_err().to_string();
+        assert!(message(Context::builder().threads(0)).contains("threads"));
+        assert!(message(Context::builder().task_attempts(0)).contains("task_attempts"));
+        assert!(message(Context::builder().memory("much")).contains("memory: `much`"));
+    }
+}

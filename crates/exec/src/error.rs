@@ -1,0 +1,232 @@
+//! What can go wrong in a job.
+
+use std::any::Any;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use larder_lineage::{GraphError, NodeId};
+
+/// An error that a user's closure returned.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error of a context, a dataset or an action. Names the dataset, partition, path or setting it is about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A task failed as often as it may; the job was given up. What other tasks cached stays.
+    #[error("dataset {dataset}, partition {partition}, attempt {attempt} of {attempts}: {cause}")]
+    Task {
+        /// Name and id of the dataset whose operation failed.
+        dataset: String,
+        /// The partition the task was for.
+        partition: u32,
+        /// Which attempt this was, from 1.
+        attempt: u32,
+        /// How many attempts a task has.
+        attempts: u32,
+        /// Why it failed.
+        #[source]
+        cause: Cause,
+    },
+    /// The job was cancelled. The context can be used again.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// Blocks were lost faster than they could be computed again.
+    #[error(
+        "{what} of dataset {dataset} was lost again after {rounds} rounds of computing it; give the context more memory or a disk"
+    )]
+    LostTooOften {
+        /// What was lost.
+        what: &'static str,
+        /// Name and id of the dataset the job was for.
+        dataset: String,
+        /// How many times the stage was planned anew.
+        rounds: u32,
+    },
+    /// A setting of the context is impossible.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A dataset cannot be made with these arguments.
+    #[error("{operation}: {problem}")]
+    Argument {
+        /// The transformation, action or source.
+        operation: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The dataset is persisted at another level.
+    #[error("dataset {dataset} is persisted at {current}; `unpersist` it before persisting it at {requested}")]
+    LevelConflict {
+        /// Name and id of the dataset.
+        dataset: String,
+        /// The level it has.
+        current: larder_blockstore::StorageLevel,
+        /// The level that was asked for.
+        requested: larder_blockstore::StorageLevel,
+    },
+    /// The context has no place for checkpoints.
+    #[error("dataset {dataset} cannot be checkpointed: the context has no checkpoint directory; give it one with `.checkpoints(path)`")]
+    NoCheckpoints {
+        /// Name and id of the dataset.
+        dataset: String,
+    },
+    /// The output of a save exists already. It was not touched.
+    #[error("{} exists already; remove it or save elsewhere", path.display())]
+    OutputExists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file or directory could not be read or written.
+    #[error("{}: cannot {action}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The block store refused.
+    #[error(transparent)]
+    Store(#[from] larder_blockstore::Error),
+    /// The lineage graph refused.
+    #[error(transparent)]
+    Lineage(#[from] GraphError),
+}
+
+/// Why a task failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// A closure, or code it called, panicked.
+    #[error("panicked: {message}")]
+    Panic {
+        /// The panic's message.
+        message: String,
+    },
+    /// A closure returned an error.
+    #[error("{source}")]
+    User {
+        /// That error.
+        source: BoxError,
+    },
+    /// A file could not be read or written.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A line of a text file is not UTF-8.
+    #[error("{}: the line at byte {offset} is not valid UTF-8", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Where the line begins.
+        offset: u64,
+    },
+    /// The two sides of a zip have different numbers of records.
+    #[error("zip needs as many records on both sides, but the {longer} one has more")]
+    UnequalZip {
+        /// Which side goes on after the other's end.
+        longer: &'static str,
+    },
+    /// A block of a locally checkpointed dataset is gone, and its lineage was cut.
+    #[error(
+        "a block of this local checkpoint was lost and its lineage was cut; use `checkpoint()` for one that survives losing blocks"
+    )]
+    LocalCheckpointLost,
+    /// The output of a shuffle found no room.
+    #[error(
+        "the output of a shuffle does not fit in memory and there is no disk; give the context a disk with `.disk(path)`, or more memory"
+    )]
+    ShuffleRefused,
+    /// The block store failed.
+    #[error("{0}")]
+    Store(#[from] larder_blockstore::Error),
+    /// A job that the task started, or needed, failed.
+    #[error("{0}")]
+    Job(#[source] Box<Error>),
+    /// A batch had another type than its consumer expects: a fault of this library.
+    #[error("a batch of records has the wrong type; this is a fault of larder-exec, please report it")]
+    Internal,
+}
+
+/// Why a task ended without a result.
+#[derive(Debug)]
+pub(crate) enum TaskError {
+    /// The job was cancelled, or another task of it failed for good.
+    Halted,
+    /// A map output that the plan took for granted is gone: plan again.
+    Lost,
+    /// The lineage changed under the task: plan again.
+    Stale,
+    /// A failure that counts as an attempt.
+    Failed(Box<Cause>),
+}
+
+impl From<Cause> for TaskError {
+    fn from(cause: Cause) -> Self {
+        Self::Failed(Box::new(cause))
+    }
+}
+
+impl TaskError {
+    pub(crate) fn user(error: impl Into<BoxError>) -> Self {
+        Cause::User { source: error.into() }.into()
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Cause::Io { action, path: path.to_owned(), source }.into()
+    }
+}
+
+impl From<GraphError> for TaskError {
+    fn from(error: GraphError) -> Self {
+        match error {
+            GraphError::UnknownNode { .. } => Self::Stale,
+            other => Self::Failed(Box::new(Cause::Job(Box::new(other.into())))),
+        }
+    }
+}
+
+impl From<Error> for TaskError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Cancelled => Self::Halted,
+            other => Self::Failed(Box::new(Cause::Job(Box::new(other)))),
+        }
+    }
+}
+
+/// How messages name a dataset: `` `ranks` (node_7) ``.
+pub(crate) fn dataset_label(name: &str, node: NodeId) -> String {
+    format!("`{name}` ({node})")
+}
+
+impl Cause {
+    pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+            (Some(message), _) => (*message).to_owned(),
+            (_, Some(message)) => message.clone(),
+            _ => "with something that is no text".to_owned(),
+        };
+        Self::Panic { message }
+    }
+
+    /// Whether trying again would give the same.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::NotUtf8 { .. } | Self::UnequalZip { .. } | Self::LocalCheckpointLost | Self::Internal
+        )
+    }
+}

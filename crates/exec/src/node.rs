@@ -1,0 +1,205 @@
+//! What the lineage graph keeps for each dataset.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use larder_lineage::NodeId;
+use parking_lot::Mutex;
+
+use crate::context::Context;
+use crate::data::Data;
+use crate::error::{Error, TaskError, dataset_label};
+use crate::gather;
+use crate::ops::concat;
+use crate::partitioner::Partitioner;
+use crate::persist::Persisted;
+use crate::pipeline::{AnyOperator, AnySource, Pipeline};
+use crate::shuffle::AnyShuffle;
+use crate::task::Task;
+
+/// Opens a partition that has no inputs.
+pub(crate) type OpenLeaf = dyn Fn(&Task, u32) -> Result<AnySource, TaskError> + Send + Sync;
+
+/// Starts a record-wise operator for a partition.
+pub(crate) type StartOperator = dyn Fn(&Task, u32) -> Result<AnyOperator, TaskError> + Send + Sync;
+
+/// An operation that needs its inputs as a whole.
+pub(crate) trait WholeInputs: Send + Sync {
+    /// Opens a partition; there is one input a dependency.
+    fn open(&self, task: &Task, partition: u32, inputs: Vec<Box<Pipeline>>) -> Result<AnySource, TaskError>;
+
+    /// The shuffle of this dependency, if it is one.
+    fn shuffle(&self, dependency: usize) -> Option<Arc<dyn AnyShuffle>> {
+        let _ = dependency;
+        None
+    }
+}
+
+/// How the partitions of a dataset are computed.
+#[derive(Clone)]
+pub(crate) enum Compute {
+    /// From nothing in the graph.
+    Leaf(Arc<OpenLeaf>),
+    /// Record by record, from the one partition of the one parent.
+    Records(Arc<StartOperator>),
+    /// As they are in the one parent partition there is (union).
+    PassThrough,
+    /// One parent partition after the other (coalesce).
+    Concat(Arc<Concat>),
+    /// From whole inputs.
+    Whole(Arc<dyn WholeInputs>),
+}
+
+/// Which parent partitions a coalesced dataset reads.
+pub(crate) struct Concat {
+    pub(crate) parent: NodeId,
+    pub(crate) groups: Arc<[Box<[u32]>]>,
+}
+
+/// Something a dataset needs to know before its tasks can run, found by a job over its parent.
+pub(crate) trait Prepare: Send + Sync {
+    /// Whether it is known.
+    fn is_ready(&self) -> bool;
+
+    /// Finds it, once: others who ask meanwhile wait.
+    fn run(&self, context: &Context) -> Result<(), Error>;
+}
+
+/// One dataset.
+pub(crate) struct Node {
+    operation: &'static str,
+    partitions: u32,
+    partitioner: Option<Partitioner>,
+    type_hooks: &'static TypeHooks,
+    state: Mutex<NodeState>,
+}
+
+struct NodeState {
+    name: Option<Arc<str>>,
+    compute: Compute,
+    prepare: Option<Arc<dyn Prepare>>,
+    persisted: Option<Arc<dyn Persisted>>,
+}
+
+/// What the engine must do with pipelines whose record type only the dataset knows.
+pub(crate) struct TypeHooks {
+    /// Runs a pipeline into memory.
+    pub(crate) gather: fn(NodeId, Box<Pipeline>) -> Result<Box<Pipeline>, TaskError>,
+    /// Runs a pipeline into memory, to be read several times.
+    pub(crate) share: fn(NodeId, Box<Pipeline>) -> Result<Box<dyn gather::Replay>, TaskError>,
+    /// Reads pipelines one after the other.
+    pub(crate) chain: fn(Vec<Box<Pipeline>>) -> AnySource,
+    /// Opens a coalesced partition whose inputs are opened one after the other.
+    pub(crate) concat: fn(&Task, &Concat, u32) -> AnySource,
+}
+
+struct HooksOf<T>(PhantomData<T>);
+
+impl<T: Data> HooksOf<T> {
+    const HOOKS: TypeHooks = TypeHooks {
+        gather: gather::gather::<T>,
+        share: gather::share::<T>,
+        chain: concat::chain::<T>,
+        concat: concat::open_late::<T>,
+    };
+}
+
+impl Node {
+    pub(crate) fn new<T: Data>(
+        operation: &'static str,
+        partitions: u32,
+        partitioner: Option<Partitioner>,
+        compute: Compute,
+        prepare: Option<Arc<dyn Prepare>>,
+    ) -> Self {
+        let state = NodeState { name: None, compute, prepare, persisted: None };
+        let type_hooks = &HooksOf::<T>::HOOKS;
+        Self { operation, partitions, partitioner, type_hooks, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    pub(crate) fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    pub(crate) fn partitioner(&self) -> Option<&Partitioner> {
+        self.partitioner.as_ref()
+    }
+
+    pub(crate) fn hooks(&self) -> &'static TypeHooks {
+        self.type_hooks
+    }
+
+    /// What users called it, or else its operation.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.user_name().unwrap_or_else(|| self.operation.into())
+    }
+
+    pub(crate) fn user_name(&self) -> Option<Arc<str>> {
+        self.state.lock().name.clone()
+    }
+
+    pub(crate) fn set_name(&self, name: &str) {
+        self.state.lock().name = Some(name.into());
+    }
+
+    pub(crate) fn label(&self, id: NodeId) -> String {
+        dataset_label(&self.name(), id)
+    }
+
+    pub(crate) fn compute(&self) -> Compute {
+        self.state.lock().compute.clone()
+    }
+
+    pub(crate) fn prepare(&self) -> Option<Arc<dyn Prepare>> {
+        self.state.lock().prepare.clone()
+    }
+
+    pub(crate) fn shuffle(&self, dependency: usize) -> Option<Arc<dyn AnyShuffle>> {
+        match self.compute() {
+            Compute::Whole(whole) => whole.shuffle(dependency),
+            _ => None,
+        }
+    }
+
+    /// Puts a source in the place of the operation, for when the lineage is cut. Whoever holds the old operation
+    /// may go on with it.
+    pub(crate) fn replace_compute(&self, open: Arc<OpenLeaf>) {
+        let mut state = self.state.lock();
+        let previous = (std::mem::replace(&mut state.compute, Compute::Leaf(open)), state.prepare.take());
+        drop(state);
+        drop(previous);
+    }
+
+    pub(crate) fn persisted(&self) -> Option<Arc<dyn Persisted>> {
+        self.state.lock().persisted.clone()
+    }
+
+    /// Sets or takes away the stored blocks, and gives back what was there.
+    pub(crate) fn replace_persisted(&self, new: Option<Arc<dyn Persisted>>) -> Option<Arc<dyn Persisted>> {
+        std::mem::replace(&mut self.state.lock().persisted, new)
+    }
+
+    /// Sets the stored blocks unless there are some; gives back those that are there then.
+    pub(crate) fn persist_with(&self, new: Arc<dyn Persisted>) -> Result<(), Arc<dyn Persisted>> {
+        let mut state = self.state.lock();
+        match &state.persisted {
+            Some(current) => Err(Arc::clone(current)),
+            None => {
+                state.persisted = Some(new);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn is_resident(&self, partition: u32) -> bool {
+        self.persisted().is_some_and(|persisted| persisted.contains(partition))
+    }
+
+    pub(crate) fn is_concat(&self) -> bool {
+        matches!(self.state.lock().compute, Compute::Concat(_))
+    }
+}

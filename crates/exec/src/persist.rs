@@ -1,0 +1,343 @@
+//! Persisted datasets: their blocks in the store, and how tasks read and fill them.
+
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use larder_blockstore::{
+    Block, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight, OwnedBatches,
+    Record, StorageLevel, StoredDataset, Unrolled,
+};
+use larder_lineage::NodeId;
+
+use crate::batch::{BATCH_RECORDS, Batch, SharedBatch, SharedCursor, Slices};
+use crate::data::Data;
+use crate::error::{Cause, TaskError};
+use crate::pipeline::{AnySource, Pipeline, Source};
+use crate::task::Task;
+
+/// The stored blocks of one dataset, whatever its record type.
+pub(crate) trait Persisted: Send + Sync {
+    fn level(&self) -> StorageLevel;
+
+    /// Whether the block has a copy.
+    fn contains(&self, partition: u32) -> bool;
+
+    /// Pins the block, if it has a copy.
+    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Box<Pipeline>>, TaskError>;
+
+    /// The block; written from `computed` if it is not there, and kept if there is room.
+    fn fill(
+        &self,
+        task: &Task,
+        node: NodeId,
+        partition: u32,
+        computed: Box<Pipeline>,
+    ) -> Result<Box<Pipeline>, TaskError>;
+
+    /// Removes a block; whether there was one.
+    fn remove(&self, partition: u32) -> bool;
+
+    fn status(&self) -> DatasetStatus;
+
+    /// Makes the blocks the dataset's own: they stay when its last handle drops, until the dataset itself goes.
+    fn keep_with_dataset(&self);
+
+    fn stays_with_dataset(&self) -> bool;
+}
+
+/// A persisted dataset, as it is stored right now. Made by [`Context::storage`](crate::Context::storage).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StorageStatus {
+    /// Which dataset.
+    pub id: NodeId,
+    /// Its name, or else its operation.
+    pub name: String,
+    /// The level it was persisted at.
+    pub level: StorageLevel,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// How many of them are stored.
+    pub cached_partitions: u32,
+    /// Records in those.
+    pub records: u64,
+    /// Bytes on the heap.
+    pub heap_bytes: u64,
+    /// Bytes in the off-heap arena.
+    pub off_heap_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Hits, misses, evictions and so on, since it was persisted.
+    pub counters: Counters,
+}
+
+/// Blocks of records of type `T`.
+pub(crate) struct Blocks<T: Send + Sync + 'static> {
+    stored: StoredDataset<T>,
+    stays: AtomicBool,
+}
+
+impl<T: Record + Data> Blocks<T> {
+    pub(crate) fn new(stored: StoredDataset<T>) -> Arc<Self> {
+        Arc::new(Self { stored, stays: AtomicBool::new(false) })
+    }
+}
+
+impl<T: Record + Data> Persisted for Blocks<T> {
+    fn level(&self) -> StorageLevel {
+        self.stored.level()
+    }
+
+    fn contains(&self, partition: u32) -> bool {
+        self.stored.contains(partition)
+    }
+
+    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Box<Pipeline>>, TaskError> {
+        match self.stored.get(partition) {
+            Ok(block) => Ok(block.map(|block| read(task, node, block))),
+            // The damaged copy was discarded; the block is computed again.
+            Err(error) if error.is_lost_copy() => Ok(None),
+            Err(error) => Err(Cause::from(error).into()),
+        }
+    }
+
+    fn fill(
+        &self,
+        task: &Task,
+        node: NodeId,
+        partition: u32,
+        computed: Box<Pipeline>,
+    ) -> Result<Box<Pipeline>, TaskError> {
+        loop {
+            match self.stored.entry(partition).map_err(Cause::from)? {
+                Entry::Resident(block) => return Ok(read(task, node, block)),
+                Entry::Vacant(writer) => return write(task, node, writer, computed),
+                Entry::InFlight(flight) => {
+                    if let Some(block) = wait(task, flight)? {
+                        return Ok(read(task, node, block));
+                    }
+                }
+            }
+        }
+    }
+
+    fn remove(&self, partition: u32) -> bool {
+        self.stored.remove(partition)
+    }
+
+    fn status(&self) -> DatasetStatus {
+        self.stored.status()
+    }
+
+    fn keep_with_dataset(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    fn stays_with_dataset(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
+    }
+}
+
+/// Blocks on their way from one level to another: what the old level has is moved rather than computed.
+pub(crate) struct Moving {
+    pub(crate) from: Arc<dyn Persisted>,
+    pub(crate) to: Arc<dyn Persisted>,
+}
+
+impl Persisted for Moving {
+    fn level(&self) -> StorageLevel {
+        self.to.level()
+    }
+
+    fn contains(&self, partition: u32) -> bool {
+        self.to.contains(partition) || self.from.contains(partition)
+    }
+
+    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Box<Pipeline>>, TaskError> {
+        if let Some(block) = self.to.open(task, node, partition)? {
+            return Ok(Some(block));
+        }
+        match self.from.open(task, node, partition)? {
+            Some(block) => self.to.fill(task, node, partition, block).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn fill(
+        &self,
+        task: &Task,
+        node: NodeId,
+        partition: u32,
+        computed: Box<Pipeline>,
+    ) -> Result<Box<Pipeline>, TaskError> {
+        self.to.fill(task, node, partition, computed)
+    }
+
+    fn remove(&self, partition: u32) -> bool {
+        let removed = self.from.remove(partition);
+        self.to.remove(partition) || removed
+    }
+
+    fn status(&self) -> DatasetStatus {
+        self.to.status()
+    }
+
+    fn keep_with_dataset(&self) {
+        self.to.keep_with_dataset();
+    }
+
+    fn stays_with_dataset(&self) -> bool {
+        self.to.stays_with_dataset()
+    }
+}
+
+/// A pipeline that reads a pinned block.
+fn read<T: Record + Data>(task: &Task, node: NodeId, block: Block<T>) -> Box<Pipeline> {
+    Pipeline::new(task, node, AnySource::flat(BlockSource::new(block)))
+}
+
+/// Reads a pinned block: values where they lie, other copies decoded batch by batch.
+pub(crate) enum BlockSource<T> {
+    Values(SharedCursor<T>),
+    Bytes(OwnedBatches<T>),
+}
+
+struct PinnedValues<T>(Block<T>);
+
+impl<T> Slices<T> for PinnedValues<T> {
+    fn slice(&self, index: usize) -> &[T] {
+        self.0.slices().and_then(|mut slices| slices.nth(index)).unwrap_or_default()
+    }
+}
+
+impl<T: Data> BlockSource<T> {
+    pub(crate) fn new(block: Block<T>) -> Self {
+        match block.slices().map(Iterator::count) {
+            Some(slices) => Self::Values(SharedCursor::new(Rc::new(PinnedValues(block)), slices)),
+            None => Self::Bytes(block.into_batches()),
+        }
+    }
+
+    pub(crate) fn next_batch(&mut self, records_max: usize) -> Result<Option<Batch<T>>, StoreError> {
+        match self {
+            Self::Values(cursor) => Ok(cursor.next(records_max)),
+            Self::Bytes(batches) => {
+                let batch = batches.next_owned(records_max.min(BATCH_RECORDS))?;
+                Ok(batch.map(Batch::Owned))
+            }
+        }
+    }
+}
+
+impl<T: Data> Source<T> for BlockSource<T> {
+    fn next(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
+        Ok(self.next_batch(records_max).map_err(Cause::from)?)
+    }
+}
+
+/// Moves what a pipeline computes into the store. When memory is refused, the result reads what was kept and then
+/// the rest of the pipeline.
+fn write<T: Record + Data>(
+    task: &Task,
+    node: NodeId,
+    mut writer: BlockWriter<T>,
+    mut computed: Box<Pipeline>,
+) -> Result<Box<Pipeline>, TaskError> {
+    while let Some(batch) = computed.next::<T>(usize::MAX)? {
+        if let Some(rest) = append(&mut writer, batch)? {
+            return Ok(uncached(task, node, writer.into_unrolled(), Some(rest), computed));
+        }
+    }
+    task.working_on(node);
+    match writer.finish().map_err(Cause::from)? {
+        Finished::Stored(block) => Ok(read(task, node, block)),
+        Finished::Refused(unrolled) => Ok(uncached(task, node, unrolled, None, computed)),
+    }
+}
+
+/// Appends a batch; what is left of it if memory was refused.
+fn append<T: Record + Data>(
+    writer: &mut BlockWriter<T>,
+    batch: Batch<T>,
+) -> Result<Option<Batch<T>>, TaskError> {
+    match batch {
+        Batch::Owned(mut records) => {
+            writer.append(&mut records).map_err(Cause::from)?;
+            Ok(if records.is_empty() { None } else { Some(Batch::Owned(records)) })
+        }
+        Batch::Shared(shared) => {
+            let records = Batch::Shared(shared.clone());
+            let kept = writer.push_slice(records.as_slice()).map_err(Cause::from)?;
+            if kept == records.len() {
+                return Ok(None);
+            }
+            let range = shared.range.start + kept..shared.range.end;
+            Ok(Some(Batch::Shared(SharedBatch { range, ..shared })))
+        }
+    }
+}
+
+fn uncached<T: Data>(
+    task: &Task,
+    node: NodeId,
+    unrolled: Unrolled<T>,
+    rest: Option<Batch<T>>,
+    computed: Box<Pipeline>,
+) -> Box<Pipeline> {
+    let depth = computed.depth();
+    let source = Uncached { unrolled: Some(unrolled), rest, computed };
+    Pipeline::new(task, node, AnySource::around(depth, source))
+}
+
+/// A block that found no room: the records that were kept, and those not yet computed.
+struct Uncached<T> {
+    unrolled: Option<Unrolled<T>>,
+    rest: Option<Batch<T>>,
+    computed: Box<Pipeline>,
+}
+
+impl<T: Data> Source<T> for Uncached<T> {
+    fn next(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
+        if let Some(unrolled) = &mut self.unrolled {
+            if let Some(batch) = unrolled.next_batch().map_err(Cause::from)? {
+                return Ok(Some(Batch::Owned(batch)));
+            }
+            self.unrolled = None;
+        }
+        match self.rest.take() {
+            Some(rest) => Ok(Some(rest)),
+            None => self.computed.next(records_max),
+        }
+    }
+}
+
+/// How long a waiter sleeps before it looks whether its job was cancelled.
+const CANCEL_CHECK: Duration = Duration::from_millis(20);
+
+/// Waits for another writer of a block, unless the job ends meanwhile.
+fn wait<T>(task: &Task, flight: Flight<T>) -> Result<Option<Block<T>>, TaskError> {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut flight = pin!(flight);
+    loop {
+        task.check()?;
+        match flight.as_mut().poll(&mut context) {
+            Poll::Ready(block) => return Ok(block),
+            Poll::Pending => thread::park_timeout(CANCEL_CHECK),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Pipelines: a source of batches and the operators its batches go through, driven by one loop.
+//!
+//! However long a narrow chain is, its operators stand side by side in one vector, and neither running nor
+//! dropping them nests. Only operators that need whole inputs (`zip`, `map_partitions`, ...) are sources that own
+//! pipelines of their own; [`DEPTH_MAX`] bounds how deep those may stand in each other.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use larder_lineage::NodeId;
+
+use crate::batch::{AnyBatch, BATCH_RECORDS, Batch};
+use crate::data::Data;
+use crate::error::{Cause, TaskError};
+use crate::task::Task;
+
+/// How many pipelines may stand in each other. What would be deeper is run into memory first.
+pub(crate) const DEPTH_MAX: u32 = 8;
+
+/// Where records of a partition come from.
+pub(crate) trait Source<T> {
+    /// The next records, at most about `records_max` of them where that can be chosen, or none at the end.
+    fn next(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError>;
+}
+
+/// What an operator gives for a batch.
+pub(crate) enum Flow<B> {
+    /// Nothing for now.
+    Empty,
+    /// This, and the operator waits for its next input.
+    Batch(B),
+    /// This, and more of the same input after it: call [`Operator::resume`].
+    More(B),
+}
+
+/// A record-wise operator.
+pub(crate) trait Operator<I, O> {
+    /// Takes the next batch.
+    fn run(&mut self, input: Batch<I>) -> Result<Flow<Batch<O>>, TaskError>;
+
+    /// Goes on with the batch it has, after it answered [`Flow::More`].
+    fn resume(&mut self) -> Result<Flow<Batch<O>>, TaskError> {
+        Ok(Flow::Empty)
+    }
+}
+
+/// A [`Source`] whose record type is erased.
+pub(crate) struct AnySource {
+    source: Box<dyn ErasedSource>,
+    /// How many pipelines stand in each other inside.
+    depth: u32,
+}
+
+impl AnySource {
+    /// A source that owns no pipeline.
+    pub(crate) fn flat<T: 'static>(source: impl Source<T> + 'static) -> Self {
+        Self { source: Box::new(Typed(source, PhantomData)), depth: 0 }
+    }
+
+    /// A source around pipelines of which the deepest is `depth` deep.
+    pub(crate) fn around<T: 'static>(depth: u32, source: impl Source<T> + 'static) -> Self {
+        Self { source: Box::new(Typed(source, PhantomData)), depth: depth + 1 }
+    }
+}
+
+/// An [`Operator`] whose record types are erased.
+pub(crate) type AnyOperator = Box<dyn ErasedOperator>;
+
+/// Erases the types of an operator.
+pub(crate) fn any_operator<I: 'static, O: 'static>(operator: impl Operator<I, O> + 'static) -> AnyOperator {
+    Box::new(TypedOperator(operator, PhantomData))
+}
+
+trait ErasedSource {
+    fn next(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError>;
+}
+
+pub(crate) trait ErasedOperator {
+    fn run(&mut self, input: AnyBatch) -> Result<Flow<AnyBatch>, TaskError>;
+    fn resume(&mut self) -> Result<Flow<AnyBatch>, TaskError>;
+}
+
+struct Typed<T, S>(S, PhantomData<T>);
+
+impl<T: 'static, S: Source<T>> ErasedSource for Typed<T, S> {
+    fn next(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError> {
+        Ok(self.0.next(records_max)?.map(|batch| Box::new(batch) as AnyBatch))
+    }
+}
+
+struct TypedOperator<I, O, P>(P, PhantomData<(I, O)>);
+
+impl<I: 'static, O: 'static, P: Operator<I, O>> ErasedOperator for TypedOperator<I, O, P> {
+    fn run(&mut self, input: AnyBatch) -> Result<Flow<AnyBatch>, TaskError> {
+        self.0.run(typed(input)?).map(erase)
+    }
+
+    fn resume(&mut self) -> Result<Flow<AnyBatch>, TaskError> {
+        self.0.resume().map(erase)
+    }
+}
+
+fn erase<T: 'static>(flow: Flow<Batch<T>>) -> Flow<AnyBatch> {
+    match flow {
+        Flow::Empty => Flow::Empty,
+        Flow::Batch(batch) => Flow::Batch(Box::new(batch)),
+        Flow::More(batch) => Flow::More(Box::new(batch)),
+    }
+}
+
+fn typed<T: 'static>(batch: AnyBatch) -> Result<Batch<T>, TaskError> {
+    batch.downcast::<Batch<T>>().map(|batch| *batch).map_err(|_| Cause::Internal.into())
+}
+
+/// One partition on its way through a narrow chain.
+pub(crate) struct Pipeline {
+    task: Task,
+    source: AnySource,
+    source_node: NodeId,
+    steps: Vec<Step>,
+    /// Operators that have more output for their last input, the last one on top.
+    unfinished: Vec<usize>,
+}
+
+struct Step {
+    operator: AnyOperator,
+    node: NodeId,
+}
+
+impl Pipeline {
+    pub(crate) fn new(task: &Task, node: NodeId, source: AnySource) -> Box<Self> {
+        Box::new(Self {
+            task: Rc::clone(task),
+            source,
+            source_node: node,
+            steps: Vec::new(),
+            unfinished: Vec::new(),
+        })
+    }
+
+    /// Appends an operator of `node`.
+    pub(crate) fn push(&mut self, node: NodeId, operator: AnyOperator) {
+        self.steps.push(Step { operator, node });
+    }
+
+    pub(crate) fn depth(&self) -> u32 {
+        self.source.depth
+    }
+
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The next records, at most about `records_max` of them where no operator changes their number.
+    pub(crate) fn next<T: 'static>(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
+        let outer = self.task.working_on(self.source_node);
+        let batch = self.next_any(records_max)?;
+        self.task.working_on(outer);
+        batch.map(typed).transpose()
+    }
+
+    fn next_any(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError> {
+        let source_records = if self.steps.is_empty() { records_max } else { records_max.min(BATCH_RECORDS) };
+        'batch: loop {
+            self.task.check()?;
+            let (mut batch, mut at) = match self.unfinished.pop() {
+                Some(at) => match self.resume(at)? {
+                    Some(batch) => (batch, at + 1),
+                    None => continue,
+                },
+                None => {
+                    self.task.working_on(self.source_node);
+                    match self.source.source.next(source_records)? {
+                        Some(batch) => (batch, 0),
+                        None => return Ok(None),
+                    }
+                }
+            };
+            while let Some(step) = self.steps.get_mut(at) {
+                self.task.check()?;
+                self.task.working_on(step.node);
+                match step.operator.run(batch)? {
+                    Flow::Empty => continue 'batch,
+                    Flow::Batch(output) => batch = output,
+                    Flow::More(output) => {
+                        self.unfinished.push(at);
+                        batch = output;
+                    }
+                }
+                at += 1;
+            }
+            return Ok(Some(batch));
+        }
+    }
+
+    fn resume(&mut self, at: usize) -> Result<Option<AnyBatch>, TaskError> {
+        let Some(step) = self.steps.get_mut(at) else { return Ok(None) };
+        self.task.working_on(step.node);
+        Ok(match step.operator.resume()? {
+            Flow::Empty => None,
+            Flow::Batch(batch) => Some(batch),
+            Flow::More(batch) => {
+                self.unfinished.push(at);
+                Some(batch)
+            }
+        })
+    }
+
+    /// Calls `consume` with each batch.
+    pub(crate) fn for_each_batch<T: 'static>(
+        &mut self,
+        mut consume: impl FnMut(Batch<T>) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        while let Some(batch) = self.next::<T>(usize::MAX)? {
+            consume(batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// The records of one partition, as the closures of `map_partitions` and its kin receive them.
+///
+/// When what is upstream fails, the records end early, and the task fails when the closure is done.
+pub struct Records<T> {
+    pipeline: Box<Pipeline>,
+    batch: std::vec::IntoIter<T>,
+    failure: Failure,
+}
+
+/// Where a [`Records`] leaves its error.
+pub(crate) type Failure = Rc<RefCell<Option<TaskError>>>;
+
+impl<T> std::fmt::Debug for Records<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Records").finish_non_exhaustive()
+    }
+}
+
+impl<T: Data> Records<T> {
+    pub(crate) fn new(pipeline: Box<Pipeline>) -> (Self, Failure) {
+        let failure = Failure::default();
+        (Self { pipeline, batch: Vec::new().into_iter(), failure: Rc::clone(&failure) }, failure)
+    }
+}
+
+impl<T: Data> Iterator for Records<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        loop {
+            if let Some(record) = self.batch.next() {
+                return Some(record);
+            }
+            if self.failure.borrow().is_some() {
+                return None;
+            }
+            match self.pipeline.next::<T>(BATCH_RECORDS) {
+                Ok(Some(batch)) => self.batch = batch.into_vec().into_iter(),
+                Ok(None) => return None,
+                Err(error) => *self.failure.borrow_mut() = Some(error),
+            }
+        }
+    }
+}
+
+/// The error a [`Records`] met, if it met one.
+pub(crate) fn met(failure: &Failure) -> Result<(), TaskError> {
+    failure.borrow_mut().take().map_or(Ok(()), Err)
+}

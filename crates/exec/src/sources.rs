@@ -1,0 +1,5 @@
+//! Where datasets come from.
+
+mod collection;
+mod generate;
+mod text;
