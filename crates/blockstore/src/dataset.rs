@@ -121,6 +121,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
         encoded.map_or(0, |bytes| replicator.replicate(block.id(), &bytes, copies).min(copies))
     }
 
+    /// After the last copy here went: those elsewhere go too, if there are any.
+    pub(crate) fn remove_replicas(&self, partition: u32, replicas: Option<u8>) {
+        if replicas.is_some_and(|replicas| replicas > 1) {
+            self.core.remove_replicas(self.facts.block(partition));
+        }
+    }
+
     fn encoded(&self, block: &Block<T>) -> Option<SerializedBlock> {
         let RecordKind { codec, .. } = &self.facts.kind;
         let compression = self.facts.compression;
@@ -155,9 +162,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         match state {
             State::InFlight(flight) => flight.settle(None),
             State::Stored(stored) => {
-                if stored.replicas > 1 {
-                    self.core.remove_replicas(self.facts.block(partition));
-                }
+                self.remove_replicas(partition, Some(stored.replicas));
                 drop(stored);
             }
         }
@@ -239,3 +244,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests;

@@ -261,19 +261,36 @@ impl Core {
     }
 }
 
+/// Victims that could not be written to disk before one request for memory gives up: a full disk must not make
+/// every request try every block.
+const SPILL_FAILURES_MAX: usize = 8;
+
 impl Reclaim for Core {
     fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed {
         let tier = self.tier(mode);
         let mut given_back = 0;
-        for victim in tier.choose(bytes, requester) {
-            let evicted = match victim.dataset.upgrade() {
-                Some(dataset) => dataset.evict_slot(victim.block.partition, victim.slot),
-                None => Ok(0),
-            };
-            match evicted {
-                Ok(bytes) => given_back += bytes,
-                // It could not be written to disk, so it stays; the error was counted where it happened.
-                Err(_) => tier.keep(victim.slot),
+        let mut failures = 0;
+        // Held to the end, so that none is chosen twice.
+        let mut passed_over = Vec::new();
+        while given_back < bytes && failures < SPILL_FAILURES_MAX {
+            let victims = tier.choose(bytes - given_back, requester);
+            if victims.is_empty() {
+                break;
+            }
+            for victim in victims {
+                let evicted = match victim.dataset.upgrade() {
+                    Some(dataset) => dataset.evict_slot(victim.block.partition, victim.slot),
+                    None => Ok(0),
+                };
+                match evicted {
+                    Ok(0) => passed_over.push(victim),
+                    Ok(bytes) => given_back += bytes,
+                    // It could not be written to disk, so it stays; the error was counted where it happened.
+                    Err(_) => {
+                        failures += 1;
+                        passed_over.push(victim);
+                    }
+                }
             }
         }
         Reclaimed { bytes: given_back }

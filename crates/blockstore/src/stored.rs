@@ -41,7 +41,7 @@ impl<T: Send + Sync + 'static> StoredDataset<T> {
         Self { handle: Arc::new(Handle { inner }) }
     }
 
-    fn inner(&self) -> &Arc<Inner<T>> {
+    pub(crate) fn inner(&self) -> &Arc<Inner<T>> {
         &self.handle.inner
     }
 

@@ -44,6 +44,13 @@ pub(crate) struct Stored<T> {
     pub(crate) memory_bytes: Option<u64>,
 }
 
+/// A copy that left the table.
+pub(crate) struct Taken<C> {
+    pub(crate) copy: C,
+    /// Where it was the last one here: the copies the block was thought to have in all.
+    pub(crate) forgotten_replicas: Option<u8>,
+}
+
 /// A copy in memory and its place in the tier.
 pub(crate) struct Listed<T> {
     pub(crate) copy: Arc<MemoryCopy<T>>,
@@ -95,6 +102,12 @@ impl<T> Stored<T> {
     fn is_empty(&self) -> bool {
         self.memory.is_none() && self.disk.is_none()
     }
+
+    fn take_memory(&mut self, copy: &Arc<MemoryCopy<T>>) -> Option<Listed<T>> {
+        let listed = self.memory.take_if(|listed| Arc::ptr_eq(&listed.copy, copy))?;
+        self.memory_bytes = Some(copy.charged_bytes());
+        Some(listed)
+    }
 }
 
 impl<T> Blocks<T> {
@@ -105,11 +118,11 @@ impl<T> Blocks<T> {
         }
     }
 
-    /// Forgets a block that has lost its last copy.
-    fn forget_if_empty(&mut self, partition: u32) {
-        if matches!(self.states.get(&partition), Some(State::Stored(stored)) if stored.is_empty()) {
-            self.states.remove(&partition);
-        }
+    /// Forgets a block that has lost its last copy here; how many copies it was thought to have in all.
+    fn forget_if_empty(&mut self, partition: u32) -> Option<u8> {
+        let replicas = self.stored_mut(partition).filter(|stored| stored.is_empty())?.replicas;
+        self.states.remove(&partition);
+        Some(replicas)
     }
 }
 
@@ -187,8 +200,18 @@ impl<T> Table<T> {
         same.then(|| (Arc::clone(&listed.copy), disk.is_some()))
     }
 
-    /// Takes out a copy in memory, and in the same step puts a copy on disk in its place where there is none.
-    pub(crate) fn take_memory(
+    /// Takes out a copy in memory.
+    pub(crate) fn take_memory(&self, partition: u32, copy: &Arc<MemoryCopy<T>>) -> Option<Taken<Listed<T>>> {
+        let mut blocks = self.blocks.write();
+        let stored = blocks.stored_mut(partition)?;
+        let copy = stored.take_memory(copy)?;
+        let forgotten_replicas = blocks.forget_if_empty(partition);
+        Some(Taken { copy, forgotten_replicas })
+    }
+
+    /// Takes out a copy in memory that has a copy on disk; where it has none, puts `disk` there in the same step.
+    /// Without either it stays.
+    pub(crate) fn replace_memory(
         &self,
         partition: u32,
         copy: &Arc<MemoryCopy<T>>,
@@ -196,12 +219,13 @@ impl<T> Table<T> {
     ) -> Option<Listed<T>> {
         let mut blocks = self.blocks.write();
         let stored = blocks.stored_mut(partition)?;
-        let listed = stored.memory.take_if(|listed| Arc::ptr_eq(&listed.copy, copy))?;
-        stored.memory_bytes = Some(copy.charged_bytes());
+        if stored.disk.is_none() && disk.is_none() {
+            return None;
+        }
+        let listed = stored.take_memory(copy)?;
         if stored.disk.is_none() {
             stored.disk = disk;
         }
-        blocks.forget_if_empty(partition);
         Some(listed)
     }
 
@@ -210,11 +234,11 @@ impl<T> Table<T> {
         &self,
         partition: u32,
         bytes: &Arc<SerializedBlock>,
-    ) -> Option<Arc<SerializedBlock>> {
+    ) -> Option<Taken<Arc<SerializedBlock>>> {
         let mut blocks = self.blocks.write();
-        let taken = blocks.stored_mut(partition)?.disk.take_if(|disk| Arc::ptr_eq(disk, bytes));
-        blocks.forget_if_empty(partition);
-        taken
+        let copy = blocks.stored_mut(partition)?.disk.take_if(|disk| Arc::ptr_eq(disk, bytes))?;
+        let forgotten_replicas = blocks.forget_if_empty(partition);
+        Some(Taken { copy, forgotten_replicas })
     }
 
     /// Adds a copy in memory to a block that has this one on disk; hands it back if another was faster.

@@ -31,6 +31,12 @@ struct Resident {
     leaving: bool,
 }
 
+impl Resident {
+    fn is_evictable(&self) -> bool {
+        self.bytes > 0 && !self.leaving && self.pins.is_held_by_the_store_alone()
+    }
+}
+
 /// Tells whether anyone but the store holds a copy. A hint: the copy itself stays valid for whoever holds it.
 pub(crate) struct Pins(Weak<dyn Send + Sync>);
 
@@ -40,16 +46,28 @@ impl Pins {
         Self(copy)
     }
 
-    fn is_pinned(&self) -> bool {
-        self.0.strong_count() > 1
+    /// False while a reader holds the copy, and once it is gone.
+    fn is_held_by_the_store_alone(&self) -> bool {
+        self.0.strong_count() == 1
     }
 }
 
-/// A copy chosen to leave the tier.
-pub(crate) struct Victim {
+/// A copy chosen to leave the tier. Nobody else chooses it while this lives; one that has not left when this drops
+/// stays after all.
+pub(crate) struct Victim<'a> {
+    tier: &'a Tier,
     pub(crate) slot: Slot,
     pub(crate) block: BlockId,
     pub(crate) dataset: Weak<dyn AnyDataset>,
+}
+
+impl Drop for Victim<'_> {
+    fn drop(&mut self) {
+        // Where the slot has a next holder by now, that one may be chosen twice, and can be taken only once.
+        if let Some(Some(resident)) = self.tier.inner.lock().residents.get_mut(self.slot.0 as usize) {
+            resident.leaving = false;
+        }
+    }
 }
 
 impl Tier {
@@ -90,14 +108,14 @@ impl Tier {
     }
 
     /// Chooses copies, coldest first, that give back at least `bytes` together; none when they could not.
-    pub(crate) fn choose(&self, bytes: u64, requester: Option<DatasetId>) -> Vec<Victim> {
+    pub(crate) fn choose(&self, bytes: u64, requester: Option<DatasetId>) -> Vec<Victim<'_>> {
         let mut inner = self.inner.lock();
         let Inner { policy, residents, .. } = &mut *inner;
         let mut chosen = Vec::new();
         let mut sum = 0_u64;
         policy.rank(requester, &mut |slot| {
             let Some(Some(resident)) = residents.get(slot.0 as usize) else { return Offer::Next };
-            if !resident.leaving && !resident.pins.is_pinned() {
+            if resident.is_evictable() {
                 chosen.push(slot);
                 sum = sum.saturating_add(resident.bytes);
             }
@@ -111,7 +129,8 @@ impl Tier {
             .filter_map(|slot| {
                 let resident = residents.get_mut(slot.0 as usize)?.as_mut()?;
                 resident.leaving = true;
-                Some(Victim { slot, block: resident.block, dataset: Weak::clone(&resident.dataset) })
+                let dataset = Weak::clone(&resident.dataset);
+                Some(Victim { tier: self, slot, block: resident.block, dataset })
             })
             .collect()
     }
@@ -121,13 +140,6 @@ impl Tier {
         let mut inner = self.inner.lock();
         if matches!(inner.residents.get(slot.0 as usize), Some(Some(_))) {
             inner.policy.touch(slot);
-        }
-    }
-
-    /// A chosen copy stays after all.
-    pub(crate) fn keep(&self, slot: Slot) {
-        if let Some(Some(resident)) = self.inner.lock().residents.get_mut(slot.0 as usize) {
-            resident.leaving = false;
         }
     }
 }

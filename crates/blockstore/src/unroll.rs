@@ -29,11 +29,6 @@ impl<T> Ground<T> {
     pub(crate) fn write_to_disk(&self, stored: &[u8]) -> Result<Bytes, Error> {
         self.core.write_to_disk(self.block, &self.facts.name, &self.facts.counters, stored)
     }
-
-    /// Grows a charge: by `want` if that is free, else by `need`, if need be by evicting others' blocks.
-    fn grow(&self, charge: &mut Reservation, want: u64, need: u64) -> bool {
-        (want > need && charge.try_grow(want).is_ok()) || charge.grow(need, Some(self.block.dataset)).is_ok()
-    }
 }
 
 /// Bytes of the first run of values and of the first buffer.
@@ -117,16 +112,29 @@ impl<T> ValuesUnroll<T> {
     /// Counts `bytes` as used and makes sure that they are charged; counts nothing when they are refused.
     #[inline]
     fn cover(&mut self, ground: &Ground<T>, bytes: u64) -> bool {
-        let used = self.used_bytes + bytes;
-        if used > self.charge.bytes() {
-            let need = used - self.charge.bytes();
-            let want = need.max((used / 8).min(RUN_BYTES_MAX as u64));
-            if !ground.grow(&mut self.charge, want, need) {
-                return false;
-            }
+        if self.used_bytes + bytes > self.charge.bytes() && !self.charge_for(ground, bytes) {
+            return false;
         }
-        self.used_bytes = used;
+        self.used_bytes += bytes;
         true
+    }
+
+    /// Grows the charge so that it covers `bytes` more: from free memory, some ahead; else by exactly what is
+    /// missing once the last run has given up its empty slots, if need be by evicting others' blocks.
+    #[cold]
+    fn charge_for(&mut self, ground: &Ground<T>, bytes: u64) -> bool {
+        let need = self.used_bytes + bytes - self.charge.bytes();
+        let ahead = ((self.used_bytes + bytes) / 8).min(RUN_BYTES_MAX as u64);
+        if self.charge.try_grow(need.max(ahead)).is_ok() || self.charge.try_grow(need).is_ok() {
+            return true;
+        }
+        if let Some(run) = self.runs.last_mut() {
+            let before = run.capacity();
+            run.shrink_to(run.len() + 1);
+            self.used_bytes -= ((before - run.capacity()) * size_of::<T>()) as u64;
+        }
+        let need = (self.used_bytes + bytes).saturating_sub(self.charge.bytes());
+        self.charge.grow(need, Some(ground.block.dataset)).is_ok()
     }
 
     /// Opens another run, as large as all before it together, or smaller where memory is short.
@@ -154,6 +162,10 @@ impl<T> ValuesUnroll<T> {
             }
             capacity = (capacity / 4).max(1);
         }
+    }
+
+    pub(crate) fn runs(&self) -> &[Vec<T>] {
+        &self.runs
     }
 
     /// Capacity of the runs and all that their records own.
@@ -210,6 +222,12 @@ impl BytesUnroll {
         }
     }
 
+    /// Pretends that so many records are in the buffer; real ones would take minutes to push.
+    #[cfg(test)]
+    pub(crate) fn count_as_buffered(&mut self, records: u32) {
+        self.buffered_records = records;
+    }
+
     pub(crate) fn mode(&self) -> Option<MemoryMode> {
         match self.place {
             Place::Memory(mode) => Some(mode),
@@ -234,17 +252,33 @@ impl BytesUnroll {
         self.fit_overflow(ground)
     }
 
-    /// Encodes records in order; how many were kept before memory was refused.
-    pub(crate) fn push_all<T: 'static>(&mut self, ground: &Ground<T>, records: &[T]) -> Result<usize, Error> {
-        if let Some(record_bytes) = ground.facts.kind.codec.record_bytes() {
-            return self.push_sized(ground, record_bytes, records);
-        }
-        for (kept, record) in records.iter().enumerate() {
+    /// Encodes records in order; how many were kept before memory was refused or something failed.
+    pub(crate) fn push_all<T: 'static>(
+        &mut self,
+        ground: &Ground<T>,
+        records: &[T],
+    ) -> (usize, Result<(), Error>) {
+        let mut kept = 0;
+        let done = match ground.facts.kind.codec.record_bytes() {
+            Some(record_bytes) => self.push_sized(ground, record_bytes, records, &mut kept),
+            None => self.push_each(ground, records, &mut kept),
+        };
+        (kept, done)
+    }
+
+    fn push_each<T: 'static>(
+        &mut self,
+        ground: &Ground<T>,
+        records: &[T],
+        kept: &mut usize,
+    ) -> Result<(), Error> {
+        for record in records {
             if !self.push(ground, record)? {
-                return Ok(kept);
+                break;
             }
+            *kept += 1;
         }
-        Ok(records.len())
+        Ok(())
     }
 
     fn push_sized<T: 'static>(
@@ -252,9 +286,9 @@ impl BytesUnroll {
         ground: &Ground<T>,
         record_bytes: usize,
         records: &[T],
-    ) -> Result<usize, Error> {
-        let mut kept = 0;
-        while let Some(rest) = records.get(kept..).filter(|rest| !rest.is_empty()) {
+        kept: &mut usize,
+    ) -> Result<(), Error> {
+        while let Some(rest) = records.get(*kept..).filter(|rest| !rest.is_empty()) {
             let room = (self.buffer.capacity() - self.buffer.finished_len()) / record_bytes.max(1);
             let run = rest.get(..room.min(rest.len())).unwrap_or_default();
             let Some((first, _)) = rest.split_first() else { break };
@@ -262,7 +296,7 @@ impl BytesUnroll {
                 if !self.push(ground, first)? {
                     break;
                 }
-                kept += 1;
+                *kept += 1;
                 continue;
             }
             if let Err(e) = ground.facts.kind.codec.encode_slice(run, &mut self.buffer) {
@@ -271,9 +305,9 @@ impl BytesUnroll {
             }
             self.buffer.end_record();
             self.buffered_records += u32::try_from(run.len()).unwrap_or(u32::MAX);
-            kept += run.len();
+            *kept += run.len();
         }
-        Ok(kept)
+        Ok(())
     }
 
     /// The last record did not fit: makes room for it, behind the finished ones or in a chunk of its own.
@@ -285,7 +319,9 @@ impl BytesUnroll {
             let error = CodecError::RecordTooLarge { bytes: overflow, limit: RECORD_BYTES_MAX };
             return Err(ground.encode_error(error));
         }
-        let chunk_is_full = self.buffer.finished_len() + overflow > ground.core.chunk_bytes();
+        // Records of no size never fill a chunk's bytes, only its count.
+        let chunk_is_full = self.buffered_records == u32::MAX
+            || self.buffer.finished_len() + overflow > ground.core.chunk_bytes();
         let room = if chunk_is_full && self.buffered_records > 0 { self.seal(ground) } else { Ok(true) }
             .and_then(|sealed| Ok(sealed && self.make_room(ground, overflow)?));
         if !matches!(room, Ok(true)) {
@@ -336,10 +372,9 @@ impl BytesUnroll {
 
     /// Memory was refused for good: what is sealed moves to disk, and the rest will follow it.
     fn move_to_disk<T>(&mut self, ground: &Ground<T>) -> Result<(), Error> {
+        let moved = self.chunks.iter().map(|chunk| Ok(chunk.moved_to(ground.write_to_disk(chunk.stored())?)));
+        self.chunks = moved.collect::<Result<_, Error>>()?;
         self.place = Place::Disk;
-        for chunk in &mut self.chunks {
-            *chunk = chunk.moved_to(ground.write_to_disk(chunk.stored())?);
-        }
         self.charge = None;
         self.scratch = Some(ground.core.memory().scratch(self.buffer.capacity() as u64));
         Ok(())

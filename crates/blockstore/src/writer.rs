@@ -129,14 +129,19 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     /// Moves all records of `batch` into the block; those that stay in it were refused.
     ///
     /// # Errors
-    /// As [`push`](Self::push); the records up to the bad one are then gone from `batch`.
+    /// As [`push`](Self::push); what then stays in `batch`, the bad record with it, is not part of the block.
     pub fn append(&mut self, batch: &mut Vec<T>) -> Result<(), Error> {
         while !self.refused && !batch.is_empty() {
             match &mut self.unroll {
                 Unroll::Values(values) => values.append(&self.ground, batch),
                 Unroll::Bytes(bytes) => {
-                    let kept = bytes.push_all(&self.ground, batch)?;
-                    if kept == batch.len() { batch.clear() } else { drop(batch.drain(..kept)) }
+                    let (kept, done) = bytes.push_all(&self.ground, batch);
+                    if kept == batch.len() {
+                        batch.clear()
+                    } else {
+                        drop(batch.drain(..kept))
+                    }
+                    done?;
                 }
                 Unroll::Taken => {}
             }
@@ -151,7 +156,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     /// them where they lie, levels that keep values clone them.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// As [`push`](Self::push); some of the records are then part of the block.
     pub fn push_slice(&mut self, records: &[T]) -> Result<usize, Error>
     where
         T: Clone,
@@ -165,7 +170,9 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
                     kept = records.len() - batch.len();
                 }
                 Unroll::Bytes(bytes) => {
-                    kept += bytes.push_all(&self.ground, rest)?;
+                    let (more, done) = bytes.push_all(&self.ground, rest);
+                    done?;
+                    kept += more;
                     if kept < records.len() {
                         self.refuse_or_spill()?;
                     }
@@ -179,22 +186,19 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     /// Memory was refused: on to disk where the level has one, else an end of it.
     #[cold]
     fn refuse_or_spill(&mut self) -> Result<(), Error> {
-        if !self.inner.facts.level.uses_disk() || !matches!(self.unroll, Unroll::Values(_)) {
-            self.refused = true;
-            return Ok(());
-        }
-        let Unroll::Values(values) =
-            std::mem::replace(&mut self.unroll, Unroll::Bytes(BytesUnroll::on_disk()))
-        else {
-            return Ok(());
-        };
-        let values = values.finish();
-        if let Unroll::Bytes(bytes) = &mut self.unroll {
-            for run in values.runs {
-                bytes.push_all(&self.ground, &run)?;
+        let values = match &self.unroll {
+            Unroll::Values(values) if self.inner.facts.level.uses_disk() => values,
+            _ => {
+                self.refused = true;
+                return Ok(());
             }
+        };
+        // By reference: if the disk is full too, what was kept stays kept.
+        let mut bytes = BytesUnroll::on_disk();
+        for run in values.runs() {
+            bytes.push_all(&self.ground, run).1?;
         }
-        drop(values.charge);
+        self.unroll = Unroll::Bytes(bytes);
         Ok(())
     }
 
@@ -247,8 +251,14 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         // A block that was removed while it was written is the caller's alone.
         let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
         self.flight.settle(unlisted.is_none().then(|| block.clone()));
-        drop(unlisted);
-        self.count_stored(&block, bytes);
+        match unlisted {
+            None => self.count_stored(&block, bytes),
+            Some(unlisted) => {
+                self.inner.remove_replicas(self.partition, Some(unlisted.replicas));
+                drop(unlisted);
+            }
+        }
+        self.count_computed();
         block
     }
 
@@ -262,7 +272,6 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             facts.counters.spilled_bytes.add(bytes);
             self.inner.core.events.emit(|| Event::Spilled { block: block.id(), bytes });
         }
-        self.count_computed();
     }
 
     fn count_computed(&self) {

@@ -36,11 +36,15 @@ impl<T: NoUninit + AnyBitPattern + Send + Sync> Codec<T> for Pod {
         count: usize,
         out: &mut Vec<T>,
     ) -> Result<(), CodecError> {
+        if size_of::<T>() == 0 {
+            out.extend(std::iter::repeat_with(T::zeroed).take(count));
+            return Ok(());
+        }
         let bytes = input.take(size_of::<T>().saturating_mul(count))?;
         match bytemuck::try_cast_slice(bytes) {
             Ok(records) => out.extend_from_slice(records),
             Err(_) => {
-                out.extend(bytes.chunks_exact(size_of::<T>().max(1)).map(bytemuck::pod_read_unaligned::<T>));
+                out.extend(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned::<T>));
             }
         }
         Ok(())
@@ -56,6 +60,7 @@ impl<T: NoUninit + AnyBitPattern + Send + Sync> Codec<T> for Pod {
     }
 
     fn view<'a>(&self, chunk: &'a [u8]) -> Option<&'a [T]> {
-        bytemuck::try_cast_slice(chunk).ok()
+        // No bytes tell how many records of no size there are.
+        if size_of::<T>() == 0 { None } else { bytemuck::try_cast_slice(chunk).ok() }
     }
 }

@@ -8,6 +8,7 @@ use crate::events::{Event, EvictReason};
 use crate::policy::Slot;
 use crate::residence::MemoryCopy;
 use crate::serialized::SerializedBlock;
+use crate::table::Taken;
 use crate::unroll::{BytesUnroll, Ground};
 
 impl<T: Send + Sync + 'static> Inner<T> {
@@ -24,12 +25,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// Readers may go on reading it meanwhile, and after. No lock is held while it is written to disk.
     pub(crate) fn evict(&self, partition: u32, slot: Option<Slot>) -> Result<Option<u64>, Error> {
         let Some((copy, on_disk)) = self.table.memory_copy(partition, slot) else { return Ok(None) };
-        let spilled = if self.facts.level.uses_disk() && !on_disk {
-            Some(Arc::new(self.spill(partition, &copy)?))
+        let taken = if self.facts.level.uses_disk() {
+            let spilled = if on_disk { None } else { Some(Arc::new(self.spill(partition, &copy)?)) };
+            let listed = self.table.replace_memory(partition, &copy, spilled);
+            listed.map(|copy| Taken { copy, forgotten_replicas: None })
         } else {
-            None
+            self.table.take_memory(partition, &copy)
         };
-        let Some(listed) = self.table.take_memory(partition, &copy, spilled) else { return Ok(None) };
+        let Some(Taken { copy: listed, forgotten_replicas }) = taken else { return Ok(None) };
         let bytes = copy.charged_bytes();
         let residence = copy.residence();
         drop(copy);
@@ -43,6 +46,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             reason,
         });
         drop(listed);
+        self.remove_replicas(partition, forgotten_replicas);
         Ok(Some(bytes))
     }
 
@@ -60,7 +64,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             MemoryCopy::Values(values) => {
                 let mut unroll = BytesUnroll::on_disk();
                 for run in &values.runs {
-                    unroll.push_all(&ground, run)?;
+                    unroll.push_all(&ground, run).1?;
                 }
                 unroll.finish_on_disk(&ground)?
             }

@@ -10,9 +10,10 @@ use crate::error::{Error, Residence};
 use crate::events::Event;
 use crate::format::{Chunk, ChunkError};
 use crate::memory::MemoryMode;
+use crate::policy::Slot;
 use crate::residence::MemoryCopy;
 use crate::serialized::SerializedBlock;
-use crate::table::Found;
+use crate::table::{Found, Taken};
 use crate::unroll::{HeapChunk, ValuesUnroll};
 
 impl<T: Send + Sync + 'static> Inner<T> {
@@ -20,40 +21,56 @@ impl<T: Send + Sync + 'static> Inner<T> {
     pub(crate) fn read(self: &Arc<Self>, partition: u32) -> Result<Option<Block<T>>, Error> {
         let mut damage = None;
         loop {
-            let found = match self.table.find(partition) {
-                Found::Memory { copy, slot } => match self.verified(&copy) {
-                    Ok(()) => {
-                        self.core.tier(copy.mode()).touch(slot);
-                        Ok(Block::in_memory(&self.facts, partition, copy))
-                    }
-                    Err((chunk, source)) => {
-                        let residence = copy.residence();
-                        drop(self.table.take_memory(partition, &copy, None));
-                        Err(self.corrupt(partition, residence, chunk, source))
-                    }
-                },
-                Found::Disk { bytes, memory_bytes } => match self.readable(partition, &bytes) {
-                    Ok(()) => Ok(self
-                        .promoted(partition, &bytes, memory_bytes)?
-                        .unwrap_or_else(|| self.disk_block(partition, &bytes))),
-                    Err(error) => {
-                        drop(self.table.take_disk(partition, &bytes));
-                        Err(error)
-                    }
-                },
+            let (read, residence) = match self.table.find(partition) {
+                Found::Memory { copy, slot } => {
+                    let residence = copy.residence();
+                    (self.read_memory(partition, copy, slot), residence)
+                }
+                Found::Disk { bytes, memory_bytes } => {
+                    (self.read_disk(partition, &bytes, memory_bytes), Residence::Disk)
+                }
                 Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
             };
-            match found {
+            match read {
                 Ok(block) => {
-                    self.count_hit(&block);
+                    self.facts.counters.hits(residence).add(1);
+                    self.core.events.emit(|| Event::Hit { block: block.id(), residence });
                     return Ok(Some(block));
                 }
-                Err(error) => {
-                    self.count_damage(partition, &error);
-                    damage = Some(error);
-                }
+                Err(error @ (Error::Corrupt { .. } | Error::Unreadable { .. })) => damage = Some(error),
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    fn read_memory(&self, partition: u32, copy: Arc<MemoryCopy<T>>, slot: Slot) -> Result<Block<T>, Error> {
+        match self.verified(&copy) {
+            Ok(()) => {
+                self.core.tier(copy.mode()).touch(slot);
+                Ok(Block::in_memory(&self.facts, partition, copy))
+            }
+            Err((chunk, source)) => {
+                let residence = copy.residence();
+                self.discarded(partition, residence, self.table.take_memory(partition, &copy));
+                Err(self.corrupt(partition, residence, chunk, source))
+            }
+        }
+    }
+
+    fn read_disk(
+        self: &Arc<Self>,
+        partition: u32,
+        bytes: &Arc<SerializedBlock>,
+        memory_bytes: Option<u64>,
+    ) -> Result<Block<T>, Error> {
+        let read = self
+            .readable(partition, bytes)
+            .and_then(|()| self.promoted(partition, bytes, memory_bytes))
+            .map(|promoted| promoted.unwrap_or_else(|| self.disk_block(partition, bytes)));
+        if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
+            self.discarded(partition, Residence::Disk, self.table.take_disk(partition, bytes));
+        }
+        read
     }
 
     fn verified(&self, copy: &MemoryCopy<T>) -> Result<(), (usize, ChunkError)> {
@@ -61,12 +78,6 @@ impl<T: Send + Sync + 'static> Inner<T> {
             MemoryCopy::Bytes { bytes, .. } if self.core.verifies_memory() => bytes.verify(),
             _ => Ok(()),
         }
-    }
-
-    fn count_hit(&self, block: &Block<T>) {
-        let residence = block.residence();
-        self.facts.counters.hits(residence).add(1);
-        self.core.events.emit(|| Event::Hit { block: block.id(), residence });
     }
 
     /// Reads a copy on disk into memory and compares it with its checksums.
@@ -84,13 +95,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
         Error::Corrupt { block, name: self.facts.name.to_string(), residence, chunk, source }
     }
 
-    fn count_damage(&self, partition: u32, error: &Error) {
-        let residence = match error {
-            Error::Corrupt { residence, .. } => *residence,
-            _ => Residence::Disk,
-        };
+    /// Counts a damaged copy, unless another reader took it out first.
+    fn discarded<C>(&self, partition: u32, residence: Residence, taken: Option<Taken<C>>) {
+        let Some(Taken { copy, forgotten_replicas }) = taken else { return };
+        drop(copy);
         self.facts.counters.corrupt.add(1);
         self.core.events.emit(|| Event::Corrupt { block: self.facts.block(partition), residence });
+        self.remove_replicas(partition, forgotten_replicas);
     }
 
     /// A copy back in memory, if the level wants one and memory is granted.

@@ -91,6 +91,9 @@ pub struct Chunk {
     checksum: u64,
 }
 
+/// No LZ4 block decompresses to more than this many times its length: a damaged length asks for no absurd memory.
+const LZ4_RATIO_MAX: usize = 255;
+
 thread_local! {
     static TABLE: RefCell<lz4_flex::block::CompressTable> = RefCell::new(lz4_flex::block::CompressTable::default());
 }
@@ -202,6 +205,9 @@ impl Chunk {
         let raw_bytes = self.raw_len as usize;
         let failed =
             |reason: String| ChunkError::Decompress { stored_bytes: self.stored.len(), raw_bytes, reason };
+        if raw_bytes / LZ4_RATIO_MAX > self.stored.len() {
+            return Err(failed("so few bytes never do".to_owned()));
+        }
         let mut out = vec![0; raw_bytes];
         match lz4_flex::block::decompress_into(&self.stored, &mut out) {
             Ok(len) if len == raw_bytes => Ok(Bytes::from(out)),
@@ -214,6 +220,7 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::ChunkInfo;
 
     #[test]
     fn what_compresses_is_compressed_and_comes_back() {
@@ -237,6 +244,16 @@ mod tests {
         assert!(!chunk.is_compressed());
         assert_eq!(chunk.raw().unwrap(), raw);
         assert!(!Chunk::seal(Vec::new(), 0, Compression::Lz4).is_compressed());
+    }
+
+    #[test]
+    fn a_length_that_no_lz4_block_has_is_an_error_before_memory_is_asked_for() {
+        let chunk = Chunk::seal(vec![7; 100_000], 1, Compression::Lz4);
+        assert!(chunk.is_compressed() && chunk.raw().is_ok(), "nothing shrinks further than this");
+        for raw_len in [0, 1, 99_999, 100_001, u32::MAX] {
+            let damaged = Chunk::found(chunk.stored().clone(), ChunkInfo { raw_len, ..chunk.info() });
+            assert!(matches!(damaged.raw(), Err(ChunkError::Decompress { .. })), "{raw_len}");
+        }
     }
 
     #[test]

@@ -77,7 +77,9 @@ impl<T: 'static> ChunkEncoder<T> {
             return Err(CodecError::RecordTooLarge { bytes: overflow, limit: RECORD_BYTES_MAX });
         }
         let needed = self.buffer.finished_len() + overflow;
-        let sealed = if needed <= self.chunk_bytes || self.records == 0 {
+        // Records of no size never fill a chunk's bytes, only its count.
+        let fits = needed <= self.chunk_bytes && self.records < u32::MAX;
+        let sealed = if fits || self.records == 0 {
             let doubled = self.buffer.capacity().saturating_mul(2);
             self.buffer.grow(doubled.min(self.chunk_bytes).max(needed));
             None
