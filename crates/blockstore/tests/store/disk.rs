@@ -1,0 +1,171 @@
+//! Blocks on disk: behaviours 16, 22 and 23.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use larder_blockstore::{BlockStore, Residence, StorageLevel};
+
+use crate::support::{World, assert_empty, put, read, record, stored};
+
+/// Tells the test's own child process where to store.
+const CHILD: &str = "LARDER_TEST_KILLED_CHILD";
+
+#[test]
+fn blocks_on_disk_that_exceed_memory_many_times_over_are_all_readable() {
+    let world = World::new(64 << 10);
+    let dataset = world.dataset("d", StorageLevel::DISK_ONLY);
+    for partition in 0..64 {
+        let records = (0..64).map(|i| record(u64::from(partition) * 100 + i, 1_000));
+        assert!(stored(&dataset, partition, records));
+        assert_eq!(world.charged(), 0);
+    }
+    assert!(world.disk_bytes() > 60 * (64 << 10));
+    for partition in (0..64).rev() {
+        let block = dataset.get(partition).unwrap().unwrap();
+        assert_eq!(block.residence(), Residence::Disk);
+        let expected: Vec<_> = (0..64).map(|i| record(u64::from(partition) * 100 + i, 1_000)).collect();
+        assert_eq!(read(&block), expected);
+    }
+    assert!(world.store.memory().snapshot().scratch_peak_bytes <= 8 << 10, "about a chunk beside the budget");
+}
+
+#[test]
+fn what_is_removed_gives_its_disk_space_back() {
+    let world = World::new(0);
+    let dataset = world.dataset("d", StorageLevel::DISK_ONLY);
+    for partition in 0..20 {
+        assert!(stored(&dataset, partition, [record(partition.into(), 50_000)]));
+    }
+    let full = world.disk_bytes();
+    (0..10).for_each(|partition| assert!(dataset.remove(partition)));
+    assert_eq!(world.disk_bytes(), full / 2);
+    for partition in 10..20 {
+        assert_eq!(read(&dataset.get(partition).unwrap().unwrap()), [record(partition.into(), 50_000)]);
+    }
+    dataset.unpersist();
+    assert_eq!(world.disk_bytes(), 0);
+    assert!(stored(&dataset, 0, [record(0, 50_000)]));
+}
+
+#[test]
+fn no_file_of_a_store_can_be_seen_in_its_directory() {
+    let world = World::new(0);
+    let dataset = world.dataset("d", StorageLevel::DISK_ONLY);
+    assert!(stored(&dataset, 0, [record(0, 50_000)]));
+    assert_eq!(fs::read_dir(world.scratch.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn two_stores_in_one_directory_do_not_see_or_harm_each_other() {
+    let world = World::new(1 << 20);
+    let other = BlockStore::builder().memory(1 << 20).disk(world.scratch.path()).build().unwrap();
+    let mine = world.dataset("d", StorageLevel::DISK_ONLY);
+    let theirs = other.dataset::<Vec<u8>>("d").level(StorageLevel::DISK_ONLY).build().unwrap();
+    for partition in 0..10 {
+        assert!(stored(&mine, partition, [record(partition.into(), 10_000)]));
+        assert!(!theirs.contains(partition));
+        assert!(stored(&theirs, partition, [record(100 + u64::from(partition), 10_000)]));
+    }
+    for partition in 0..10 {
+        assert_eq!(
+            read(&theirs.get(partition).unwrap().unwrap()),
+            [record(100 + u64::from(partition), 10_000)]
+        );
+    }
+    drop(theirs);
+    assert_empty(&other);
+    drop(other);
+    for partition in 0..10 {
+        assert_eq!(read(&mine.get(partition).unwrap().unwrap()), [record(partition.into(), 10_000)]);
+    }
+}
+
+#[test]
+fn several_directories_take_turns() {
+    let second = tempfile::tempdir().unwrap();
+    let world = World::with(1 << 20, |builder| builder.disk(second.path()));
+    let dataset = world.dataset("d", StorageLevel::DISK_ONLY);
+    for partition in 0..10 {
+        assert!(stored(&dataset, partition, [record(partition.into(), 10_000)]));
+    }
+    let directories = world.store.disk().unwrap().directories;
+    assert_eq!(directories.len(), 2);
+    assert!(directories.iter().all(|directory| directory.used_bytes >= 50_000 && directory.failed.is_none()));
+    for partition in 0..10 {
+        assert_eq!(read(&dataset.get(partition).unwrap().unwrap()), [record(partition.into(), 10_000)]);
+    }
+}
+
+#[test]
+fn a_directory_is_made_where_there_is_none_and_refused_by_name_where_it_cannot_be() {
+    let scratch = tempfile::tempdir().unwrap();
+    let deep = scratch.path().join("a/b");
+    drop(BlockStore::builder().disk(&deep).build().unwrap());
+    assert!(deep.is_dir());
+    let file = scratch.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let error = BlockStore::builder().disk(&file).build().unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains(file.to_str().unwrap()), "{source}");
+}
+
+/// Killed when it drops, whatever happens before.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // SIGKILL; it may be dead already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn after_kill_9_no_file_of_the_store_remains_and_a_new_one_starts_clean() {
+    if let Some(directory) = std::env::var_os(CHILD) {
+        let store = BlockStore::builder().memory(200_000).disk(directory).build().unwrap();
+        let mut held = Vec::new();
+        for level in
+            [StorageLevel::DISK_ONLY, StorageLevel::MEMORY_AND_DISK, StorageLevel::MEMORY_AND_DISK_SER]
+        {
+            let dataset = store.dataset::<Vec<u8>>("d").level(level).build().unwrap();
+            for partition in 0..8 {
+                drop(put(&dataset, partition, [record(partition.into(), 100_000)]).unwrap());
+            }
+            held.push(dataset);
+        }
+        println!("stored");
+        std::io::stdout().flush().unwrap();
+        loop {
+            thread::park();
+        }
+    }
+    let home = tempfile::tempdir().unwrap();
+    let name = "disk::after_kill_9_no_file_of_the_store_remains_and_a_new_one_starts_clean";
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("stored")), "the child died before it stored anything");
+    let open = fs::read_dir(format!("/proc/{}/fd", child.0.id())).unwrap();
+    let nameless = open.filter_map(|fd| fs::metadata(fd.unwrap().path()).ok());
+    let in_use: u64 =
+        nameless.filter(|file| file.is_file() && file.nlink() == 0).map(|file| file.blocks() * 512).sum();
+    assert!(in_use >= 1_500_000, "{in_use} bytes in nameless files");
+    drop(child);
+
+    // They had no name, and the only process that held them is gone.
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    let store = BlockStore::builder().memory(200_000).disk(home.path()).build().unwrap();
+    assert_empty(&store);
+    let dataset = store.dataset::<Vec<u8>>("d").level(StorageLevel::DISK_ONLY).build().unwrap();
+    assert!(dataset.get(0).unwrap().is_none());
+    assert_eq!(read(&put(&dataset, 0, [record(1, 1_000)]).unwrap()), [record(1, 1_000)]);
+}
