@@ -188,7 +188,7 @@ impl<T: Data> Dataset<T> {
     /// Runs `work` over all partitions.
     pub(crate) fn run<R: Send>(
         &self,
-        work: &(dyn Fn(u32, Box<Pipeline>) -> Result<R, TaskError> + Sync),
+        work: &(dyn Fn(u32, Pipeline) -> Result<R, TaskError> + Sync),
     ) -> Result<Vec<R>, Error> {
         let work = |_: &_, partition, pipeline| work(partition, pipeline);
         self.context().run_job(self.id(), &self.all_partitions(), &work)

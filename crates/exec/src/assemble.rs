@@ -21,7 +21,7 @@ const LATE_INPUTS_MAX: u32 = 2;
 
 /// Opens `partition` of `target`: pins what is resident, fills what is persisted and not resident, and strings
 /// the operators of all else together.
-pub(crate) fn open(task: &Task, target: NodeId, partition: u32) -> Result<Box<Pipeline>, TaskError> {
+pub(crate) fn open(task: &Task, target: NodeId, partition: u32) -> Result<Pipeline, TaskError> {
     let mut pins = Pins::default();
     loop {
         task.check()?;
@@ -35,7 +35,7 @@ pub(crate) fn open(task: &Task, target: NodeId, partition: u32) -> Result<Box<Pi
 /// What became of the blocks that seemed to be resident: pinned, or gone when they were opened.
 #[derive(Default)]
 struct Pins {
-    blocks: HashMap<(NodeId, u32), Option<Box<Pipeline>>>,
+    blocks: HashMap<(NodeId, u32), Option<Pipeline>>,
 }
 
 impl Pins {
@@ -97,7 +97,7 @@ struct Assembly<'a> {
 /// A step's pipeline until its readers have taken it.
 enum Ready {
     Taken,
-    Once(Box<Pipeline>),
+    Once(Pipeline),
     Often(Box<dyn Replay>),
 }
 
@@ -117,7 +117,7 @@ impl<'a> Assembly<'a> {
         Self { task, route, pins, readers, ready: Vec::with_capacity(route.order.len()) }
     }
 
-    fn run(mut self) -> Result<Box<Pipeline>, TaskError> {
+    fn run(mut self) -> Result<Pipeline, TaskError> {
         for (index, (step, node)) in self.route.steps().enumerate() {
             self.task.working_on(step.node);
             let pipeline = self.step(&step, node)?;
@@ -131,7 +131,7 @@ impl<'a> Assembly<'a> {
         self.take(last as u32)
     }
 
-    fn step(&mut self, step: &Step<'_>, node: &Arc<Node>) -> Result<Box<Pipeline>, TaskError> {
+    fn step(&mut self, step: &Step<'_>, node: &Arc<Node>) -> Result<Pipeline, TaskError> {
         if step.stopped
             && let Some(Some(pinned)) = self.pins.blocks.remove(&(step.node, step.partition))
         {
@@ -147,7 +147,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn compute(&mut self, step: &Step<'_>, node: &Arc<Node>) -> Result<Box<Pipeline>, TaskError> {
+    fn compute(&mut self, step: &Step<'_>, node: &Arc<Node>) -> Result<Pipeline, TaskError> {
         let source = match node.compute() {
             Compute::Leaf(open) => open(self.task, step.partition)?,
             Compute::Records(start) => {
@@ -156,7 +156,9 @@ impl<'a> Assembly<'a> {
                 return Ok(pipeline);
             }
             Compute::PassThrough => return self.only_input(step),
-            Compute::Concat(concat) if step.stopped => (node.hooks().concat)(self.task, &concat, step.partition),
+            Compute::Concat(concat) if step.stopped => {
+                (node.hooks().concat)(self.task, &concat, step.partition)
+            }
             Compute::Concat(_) => {
                 let inputs = self.inputs(step, node)?;
                 (node.hooks().chain)(inputs)
@@ -170,7 +172,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// The one input of a narrow step.
-    fn only_input(&mut self, step: &Step<'_>) -> Result<Box<Pipeline>, TaskError> {
+    fn only_input(&mut self, step: &Step<'_>) -> Result<Pipeline, TaskError> {
         for input in step.inputs() {
             if let Input::Narrow(&[only]) = input {
                 return self.take(only);
@@ -181,7 +183,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// All inputs of a step, each shallow enough to stand in another pipeline.
-    fn inputs(&mut self, step: &Step<'_>, node: &Arc<Node>) -> Result<Vec<Box<Pipeline>>, TaskError> {
+    fn inputs(&mut self, step: &Step<'_>, node: &Arc<Node>) -> Result<Vec<Pipeline>, TaskError> {
         let mut inputs = Vec::new();
         for (dependency, input) in step.inputs().enumerate() {
             match input {
@@ -212,16 +214,11 @@ impl<'a> Assembly<'a> {
         Ok((step.node, Arc::clone(node)))
     }
 
-    fn shallow(
-        &self,
-        id: NodeId,
-        node: &Node,
-        pipeline: Box<Pipeline>,
-    ) -> Result<Box<Pipeline>, TaskError> {
+    fn shallow(&self, id: NodeId, node: &Node, pipeline: Pipeline) -> Result<Pipeline, TaskError> {
         if pipeline.depth() < DEPTH_MAX { Ok(pipeline) } else { (node.hooks().gather)(id, pipeline) }
     }
 
-    fn take(&mut self, index: u32) -> Result<Box<Pipeline>, TaskError> {
+    fn take(&mut self, index: u32) -> Result<Pipeline, TaskError> {
         let ready = self.ready.get_mut(index as usize).ok_or(TaskError::Stale)?;
         match std::mem::replace(ready, Ready::Taken) {
             Ready::Once(pipeline) => Ok(pipeline),

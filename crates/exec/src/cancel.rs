@@ -34,8 +34,8 @@ fn interrupt() {
         let contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
         contexts.iter().flatten().filter_map(Weak::upgrade).collect()
     };
-    let cancelled = contexts.iter().fold(false, |cancelled, context| context.cancel_jobs() || cancelled);
-    if !cancelled {
+    let cancelled = contexts.iter().filter(|context| context.cancel_jobs()).count();
+    if cancelled == 0 {
         std::process::exit(INTERRUPTED);
     }
 }

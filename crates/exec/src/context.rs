@@ -7,15 +7,16 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use larder_blockstore::BlockStore;
+use larder_checkpoint::CheckpointStore;
 use larder_lineage::{Dependency, Graph, NodeDescription, NodeId, NodeSpec};
 use parking_lot::Mutex;
 
 pub use self::builder::{ByteAmount, ContextBuilder};
 use crate::data::Data;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, bury};
 use crate::error::{Error, dataset_label};
 use crate::job::{Job, Slots};
-use crate::node::Node;
+use crate::node::{Node, OpenLeaf};
 use crate::persist::StorageStatus;
 use crate::progress::Progress;
 
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     task_attempts: u32,
     progress: bool,
     store: BlockStore,
+    checkpoints: Option<CheckpointStore>,
     graph: Mutex<Graph<Arc<Node>>>,
     slots: Slots,
     jobs: Mutex<Vec<Arc<Job>>>,
@@ -72,6 +74,12 @@ impl Context {
     #[must_use]
     pub fn store(&self) -> &BlockStore {
         &self.inner.store
+    }
+
+    /// Where checkpoints go, if that was said.
+    #[must_use]
+    pub fn checkpoints(&self) -> Option<&CheckpointStore> {
+        self.inner.checkpoints.as_ref()
     }
 
     /// Cancels the jobs that run now. Their actions return [`Error::Cancelled`] as soon as each task is through
@@ -145,6 +153,16 @@ impl Context {
         };
         let id = self.graph().lock().add(spec)?;
         Ok(Dataset::new(self.clone(), id, node))
+    }
+
+    /// Puts a source in the place of a dataset's operation and parents.
+    pub(crate) fn cut(&self, id: NodeId, node: &Arc<Node>, open: Arc<OpenLeaf>) -> Result<(), Error> {
+        // First the source: a task that finds no parents finds the source.
+        node.replace_compute(open);
+        let truncated = self.graph().lock().truncate(id, Arc::clone(node))?;
+        drop(truncated.previous);
+        bury(truncated.freed);
+        Ok(())
     }
 
     pub(crate) fn note_persisted(&self, id: NodeId, node: &Arc<Node>) {

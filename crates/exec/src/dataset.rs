@@ -194,7 +194,10 @@ impl<T: Data> Dataset<T> {
         self.one_to_one(Node::new::<U>(operation, self.partitions(), partitioner, compute, None))
     }
 
-    #[expect(clippy::expect_used, reason = "self keeps the parent in the graph, and the partitions are equal")]
+    #[expect(
+        clippy::expect_used,
+        reason = "self keeps the parent in the graph, and the partitions are equal"
+    )]
     pub(crate) fn one_to_one<U: Data>(&self, node: Node) -> Dataset<U> {
         let dependency = Dependency::one_to_one(self.id());
         self.context().add(node, vec![dependency]).expect("a dataset with a handle is in the graph")

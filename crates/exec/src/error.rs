@@ -26,7 +26,7 @@ pub enum Error {
         attempts: u32,
         /// Why it failed.
         #[source]
-        cause: Cause,
+        cause: Box<Cause>,
     },
     /// The job was cancelled. The context can be used again.
     #[error("the job was cancelled")]
@@ -60,7 +60,9 @@ pub enum Error {
         problem: String,
     },
     /// The dataset is persisted at another level.
-    #[error("dataset {dataset} is persisted at {current}; `unpersist` it before persisting it at {requested}")]
+    #[error(
+        "dataset {dataset} is persisted at {current}; `unpersist` it before persisting it at {requested}"
+    )]
     LevelConflict {
         /// Name and id of the dataset.
         dataset: String,
@@ -70,10 +72,10 @@ pub enum Error {
         requested: larder_blockstore::StorageLevel,
     },
     /// The context has no place for checkpoints.
-    #[error("dataset {dataset} cannot be checkpointed: the context has no checkpoint directory; give it one with `.checkpoints(path)`")]
+    #[error("{what}: the context has no checkpoint directory; give it one with `.checkpoints(path)`")]
     NoCheckpoints {
-        /// Name and id of the dataset.
-        dataset: String,
+        /// What cannot be done.
+        what: String,
     },
     /// The output of a save exists already. It was not touched.
     #[error("{} exists already; remove it or save elsewhere", path.display())]
@@ -91,9 +93,30 @@ pub enum Error {
         /// The system's words.
         source: io::Error,
     },
+    /// There is no checkpoint of this name.
+    #[error("there is no checkpoint named `{name}` in {address}")]
+    NoSuchCheckpoint {
+        /// The name.
+        name: String,
+        /// Where it was looked for.
+        address: String,
+    },
+    /// A checkpoint holds records of another type.
+    #[error("checkpoint {address} holds records of type {found}, not {expected}")]
+    WrongRecordType {
+        /// The checkpoint.
+        address: String,
+        /// The type that was asked for.
+        expected: &'static str,
+        /// The type that was written.
+        found: String,
+    },
     /// The block store refused.
     #[error(transparent)]
     Store(#[from] larder_blockstore::Error),
+    /// A checkpoint could not be written, found or read.
+    #[error(transparent)]
+    Checkpoint(#[from] larder_checkpoint::Error),
     /// The lineage graph refused.
     #[error(transparent)]
     Lineage(#[from] GraphError),
@@ -152,6 +175,9 @@ pub enum Cause {
     /// The block store failed.
     #[error("{0}")]
     Store(#[from] larder_blockstore::Error),
+    /// A checkpoint could not be written or read.
+    #[error("{0}")]
+    Checkpoint(#[from] larder_checkpoint::Error),
     /// A job that the task started, or needed, failed.
     #[error("{0}")]
     Job(#[source] Box<Error>),

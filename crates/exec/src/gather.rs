@@ -13,14 +13,11 @@ use crate::pipeline::{AnySource, Pipeline, Source};
 
 /// A partition in memory that can be read again and again.
 pub(crate) trait Replay {
-    fn replay(&self) -> Box<Pipeline>;
+    fn replay(&self) -> Pipeline;
 }
 
 /// Runs a pipeline into memory and gives one that reads it from there, of depth zero.
-pub(crate) fn gather<T: Data>(
-    node: NodeId,
-    mut pipeline: Box<Pipeline>,
-) -> Result<Box<Pipeline>, TaskError> {
+pub(crate) fn gather<T: Data>(node: NodeId, mut pipeline: Pipeline) -> Result<Pipeline, TaskError> {
     let mut batches = VecDeque::new();
     pipeline.for_each_batch::<T>(|batch| {
         batches.push_back(batch);
@@ -38,10 +35,7 @@ impl<T> Source<T> for Gathered<T> {
 }
 
 /// Runs a pipeline into memory, to be read several times.
-pub(crate) fn share<T: Data>(
-    node: NodeId,
-    mut pipeline: Box<Pipeline>,
-) -> Result<Box<dyn Replay>, TaskError> {
+pub(crate) fn share<T: Data>(node: NodeId, mut pipeline: Pipeline) -> Result<Box<dyn Replay>, TaskError> {
     let mut batches = Vec::new();
     pipeline.for_each_batch::<T>(|batch| {
         batches.push(batch.share());
@@ -53,12 +47,12 @@ pub(crate) fn share<T: Data>(
 struct Replayed<T> {
     node: NodeId,
     /// At its end; kept for its task.
-    pipeline: Box<Pipeline>,
+    pipeline: Pipeline,
     batches: Rc<[SharedBatch<T>]>,
 }
 
 impl<T: Data> Replay for Replayed<T> {
-    fn replay(&self) -> Box<Pipeline> {
+    fn replay(&self) -> Pipeline {
         let source = SharedBatches { batches: Rc::clone(&self.batches), at: 0 };
         Pipeline::new(self.pipeline.task(), self.node, AnySource::flat(source))
     }

@@ -43,7 +43,7 @@ impl<T: Record + Data> Dataset<T> {
         Err(Error::LevelConflict { dataset: self.label(), current: current.level(), requested: level })
     }
 
-    fn blocks(&self, level: StorageLevel) -> Result<Arc<dyn Persisted>, Error> {
+    pub(crate) fn blocks(&self, level: StorageLevel) -> Result<Arc<dyn Persisted>, Error> {
         let stored = self.context().store().dataset::<T>(&self.name()).level(level).build()?;
         Ok(Blocks::new(stored))
     }

@@ -26,7 +26,7 @@ pub(crate) type StartOperator = dyn Fn(&Task, u32) -> Result<AnyOperator, TaskEr
 /// An operation that needs its inputs as a whole.
 pub(crate) trait WholeInputs: Send + Sync {
     /// Opens a partition; there is one input a dependency.
-    fn open(&self, task: &Task, partition: u32, inputs: Vec<Box<Pipeline>>) -> Result<AnySource, TaskError>;
+    fn open(&self, task: &Task, partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError>;
 
     /// The shuffle of this dependency, if it is one.
     fn shuffle(&self, dependency: usize) -> Option<Arc<dyn AnyShuffle>> {
@@ -84,11 +84,11 @@ struct NodeState {
 /// What the engine must do with pipelines whose record type only the dataset knows.
 pub(crate) struct TypeHooks {
     /// Runs a pipeline into memory.
-    pub(crate) gather: fn(NodeId, Box<Pipeline>) -> Result<Box<Pipeline>, TaskError>,
+    pub(crate) gather: fn(NodeId, Pipeline) -> Result<Pipeline, TaskError>,
     /// Runs a pipeline into memory, to be read several times.
-    pub(crate) share: fn(NodeId, Box<Pipeline>) -> Result<Box<dyn gather::Replay>, TaskError>,
+    pub(crate) share: fn(NodeId, Pipeline) -> Result<Box<dyn gather::Replay>, TaskError>,
     /// Reads pipelines one after the other.
-    pub(crate) chain: fn(Vec<Box<Pipeline>>) -> AnySource,
+    pub(crate) chain: fn(Vec<Pipeline>) -> AnySource,
     /// Opens a coalesced partition whose inputs are opened one after the other.
     pub(crate) concat: fn(&Task, &Concat, u32) -> AnySource,
 }

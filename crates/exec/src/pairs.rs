@@ -17,6 +17,15 @@ use crate::pipeline::any_operator;
 use crate::shuffle::{AnyShuffle, CombineByKey, ScatterByKey, Shuffle};
 use crate::transform::{at_least_one_partition, same_context};
 
+/// A dataset of pairs of a key and a value.
+pub type Pairs<K, V> = Dataset<(K, V)>;
+
+/// What a full outer join gives for a key: the value of at least one side.
+pub type OuterPair<V, W> = (Option<V>, Option<W>);
+
+/// What a co-group gives for a key: all values of both sides.
+pub type Groups<V, W> = (Vec<V>, Vec<W>);
+
 impl<K: Data, V: Data> Dataset<(K, V)> {
     /// The keys.
     #[must_use]
@@ -148,7 +157,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
     ///
     /// # Errors
     /// As [`group_by_key_with_partitions`](Self::group_by_key_with_partitions), and for another context.
-    pub fn join<W: Portable>(&self, other: &Dataset<(K, W)>) -> Result<Dataset<(K, (V, W))>, Error> {
+    pub fn join<W: Portable>(&self, other: &Dataset<(K, W)>) -> Result<Pairs<K, (V, W)>, Error> {
         self.join_with_partitions(self.partitions_with(other), other)
     }
 
@@ -160,7 +169,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         &self,
         partitions: u32,
         other: &Dataset<(K, W)>,
-    ) -> Result<Dataset<(K, (V, W))>, Error> {
+    ) -> Result<Pairs<K, (V, W)>, Error> {
         self.joined::<W, Inner>("join", partitions, other)
     }
 
@@ -171,7 +180,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
     pub fn left_outer_join<W: Portable>(
         &self,
         other: &Dataset<(K, W)>,
-    ) -> Result<Dataset<(K, (V, Option<W>))>, Error> {
+    ) -> Result<Pairs<K, (V, Option<W>)>, Error> {
         self.left_outer_join_with_partitions(self.partitions_with(other), other)
     }
 
@@ -183,7 +192,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         &self,
         partitions: u32,
         other: &Dataset<(K, W)>,
-    ) -> Result<Dataset<(K, (V, Option<W>))>, Error> {
+    ) -> Result<Pairs<K, (V, Option<W>)>, Error> {
         self.joined::<W, LeftOuter>("left_outer_join", partitions, other)
     }
 
@@ -195,7 +204,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
     pub fn full_outer_join<W: Portable>(
         &self,
         other: &Dataset<(K, W)>,
-    ) -> Result<Dataset<(K, (Option<V>, Option<W>))>, Error> {
+    ) -> Result<Pairs<K, OuterPair<V, W>>, Error> {
         self.full_outer_join_with_partitions(self.partitions_with(other), other)
     }
 
@@ -207,7 +216,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         &self,
         partitions: u32,
         other: &Dataset<(K, W)>,
-    ) -> Result<Dataset<(K, (Option<V>, Option<W>))>, Error> {
+    ) -> Result<Pairs<K, OuterPair<V, W>>, Error> {
         self.joined::<W, FullOuter>("full_outer_join", partitions, other)
     }
 
@@ -215,10 +224,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
     ///
     /// # Errors
     /// As [`join`](Self::join).
-    pub fn co_group<W: Portable>(
-        &self,
-        other: &Dataset<(K, W)>,
-    ) -> Result<Dataset<(K, (Vec<V>, Vec<W>))>, Error> {
+    pub fn co_group<W: Portable>(&self, other: &Dataset<(K, W)>) -> Result<Pairs<K, Groups<V, W>>, Error> {
         self.co_group_with_partitions(self.partitions_with(other), other)
     }
 
@@ -230,7 +236,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         &self,
         partitions: u32,
         other: &Dataset<(K, W)>,
-    ) -> Result<Dataset<(K, (Vec<V>, Vec<W>))>, Error> {
+    ) -> Result<Pairs<K, Groups<V, W>>, Error> {
         self.with_other("co_group", partitions, other, CoGroup::<K, V, W>::new)
     }
 
@@ -251,13 +257,13 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         whole: impl FnOnce(Sides) -> X,
     ) -> Result<Dataset<(K, O)>, Error> {
         same_context(operation, self.context(), other.context())?;
-        let shuffles =
-            [self.scattered(operation, partitions)?, other.scattered(operation, partitions)?];
+        let shuffles = [self.scattered(operation, partitions)?, other.scattered(operation, partitions)?];
         let [left, right] = &shuffles;
         let dependencies = vec![self.dependency(left.is_some()), other.dependency(right.is_some())];
         let compute = Compute::Whole(Arc::new(whole(Sides { shuffles })));
         let partitioner = Some(Partitioner::Hash { partitions });
-        self.context().add(Node::new::<(K, O)>(operation, partitions, partitioner, compute, None), dependencies)
+        self.context()
+            .add(Node::new::<(K, O)>(operation, partitions, partitioner, compute, None), dependencies)
     }
 
     /// A shuffle that spreads the pairs by key; none if they are spread so already.
@@ -271,7 +277,8 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
             return Ok(None);
         }
         let store = self.context().store();
-        let shuffle = Shuffle::<(K, V), _>::new(store, operation, self.partitions(), partitions, ScatterByKey)?;
+        let shuffle =
+            Shuffle::<(K, V), _>::new(store, operation, self.partitions(), partitions, ScatterByKey)?;
         Ok(Some(shuffle))
     }
 

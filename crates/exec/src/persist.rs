@@ -29,7 +29,7 @@ pub(crate) trait Persisted: Send + Sync {
     fn contains(&self, partition: u32) -> bool;
 
     /// Pins the block, if it has a copy.
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Box<Pipeline>>, TaskError>;
+    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError>;
 
     /// The block; written from `computed` if it is not there, and kept if there is room.
     fn fill(
@@ -37,8 +37,8 @@ pub(crate) trait Persisted: Send + Sync {
         task: &Task,
         node: NodeId,
         partition: u32,
-        computed: Box<Pipeline>,
-    ) -> Result<Box<Pipeline>, TaskError>;
+        computed: Pipeline,
+    ) -> Result<Pipeline, TaskError>;
 
     /// Removes a block; whether there was one.
     fn remove(&self, partition: u32) -> bool;
@@ -98,7 +98,7 @@ impl<T: Record + Data> Persisted for Blocks<T> {
         self.stored.contains(partition)
     }
 
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Box<Pipeline>>, TaskError> {
+    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError> {
         match self.stored.get(partition) {
             Ok(block) => Ok(block.map(|block| read(task, node, block))),
             // The damaged copy was discarded; the block is computed again.
@@ -112,8 +112,8 @@ impl<T: Record + Data> Persisted for Blocks<T> {
         task: &Task,
         node: NodeId,
         partition: u32,
-        computed: Box<Pipeline>,
-    ) -> Result<Box<Pipeline>, TaskError> {
+        computed: Pipeline,
+    ) -> Result<Pipeline, TaskError> {
         loop {
             match self.stored.entry(partition).map_err(Cause::from)? {
                 Entry::Resident(block) => return Ok(read(task, node, block)),
@@ -159,7 +159,7 @@ impl Persisted for Moving {
         self.to.contains(partition) || self.from.contains(partition)
     }
 
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Box<Pipeline>>, TaskError> {
+    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError> {
         if let Some(block) = self.to.open(task, node, partition)? {
             return Ok(Some(block));
         }
@@ -174,8 +174,8 @@ impl Persisted for Moving {
         task: &Task,
         node: NodeId,
         partition: u32,
-        computed: Box<Pipeline>,
-    ) -> Result<Box<Pipeline>, TaskError> {
+        computed: Pipeline,
+    ) -> Result<Pipeline, TaskError> {
         self.to.fill(task, node, partition, computed)
     }
 
@@ -198,7 +198,7 @@ impl Persisted for Moving {
 }
 
 /// A pipeline that reads a pinned block.
-fn read<T: Record + Data>(task: &Task, node: NodeId, block: Block<T>) -> Box<Pipeline> {
+fn read<T: Record + Data>(task: &Task, node: NodeId, block: Block<T>) -> Pipeline {
     Pipeline::new(task, node, AnySource::flat(BlockSource::new(block)))
 }
 
@@ -247,8 +247,8 @@ fn write<T: Record + Data>(
     task: &Task,
     node: NodeId,
     mut writer: BlockWriter<T>,
-    mut computed: Box<Pipeline>,
-) -> Result<Box<Pipeline>, TaskError> {
+    mut computed: Pipeline,
+) -> Result<Pipeline, TaskError> {
     while let Some(batch) = computed.next::<T>(usize::MAX)? {
         if let Some(rest) = append(&mut writer, batch)? {
             return Ok(uncached(task, node, writer.into_unrolled(), Some(rest), computed));
@@ -288,8 +288,8 @@ fn uncached<T: Data>(
     node: NodeId,
     unrolled: Unrolled<T>,
     rest: Option<Batch<T>>,
-    computed: Box<Pipeline>,
-) -> Box<Pipeline> {
+    computed: Pipeline,
+) -> Pipeline {
     let depth = computed.depth();
     let source = Uncached { unrolled: Some(unrolled), rest, computed };
     Pipeline::new(task, node, AnySource::around(depth, source))
@@ -299,7 +299,7 @@ fn uncached<T: Data>(
 struct Uncached<T> {
     unrolled: Option<Unrolled<T>>,
     rest: Option<Batch<T>>,
-    computed: Box<Pipeline>,
+    computed: Pipeline,
 }
 
 impl<T: Data> Source<T> for Uncached<T> {

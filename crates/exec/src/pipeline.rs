@@ -113,8 +113,12 @@ fn typed<T: 'static>(batch: AnyBatch) -> Result<Batch<T>, TaskError> {
     batch.downcast::<Batch<T>>().map(|batch| *batch).map_err(|_| Cause::Internal.into())
 }
 
-/// One partition on its way through a narrow chain.
+/// One partition on its way through a narrow chain. One pointer wide: a task may assemble a million of them.
 pub(crate) struct Pipeline {
+    parts: Box<Parts>,
+}
+
+struct Parts {
     task: Task,
     source: AnySource,
     source_node: NodeId,
@@ -129,38 +133,47 @@ struct Step {
 }
 
 impl Pipeline {
-    pub(crate) fn new(task: &Task, node: NodeId, source: AnySource) -> Box<Self> {
-        Box::new(Self {
-            task: Rc::clone(task),
-            source,
-            source_node: node,
-            steps: Vec::new(),
-            unfinished: Vec::new(),
-        })
+    pub(crate) fn new(task: &Task, node: NodeId, source: AnySource) -> Self {
+        let task = Rc::clone(task);
+        let parts = Parts { task, source, source_node: node, steps: Vec::new(), unfinished: Vec::new() };
+        Self { parts: Box::new(parts) }
     }
 
     /// Appends an operator of `node`.
     pub(crate) fn push(&mut self, node: NodeId, operator: AnyOperator) {
-        self.steps.push(Step { operator, node });
+        self.parts.steps.push(Step { operator, node });
     }
 
     pub(crate) fn depth(&self) -> u32 {
-        self.source.depth
+        self.parts.source.depth
     }
 
     pub(crate) fn task(&self) -> &Task {
-        &self.task
+        &self.parts.task
     }
 
     /// The next records, at most about `records_max` of them where no operator changes their number.
     pub(crate) fn next<T: 'static>(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
-        let outer = self.task.working_on(self.source_node);
-        let batch = self.next_any(records_max)?;
-        self.task.working_on(outer);
+        let outer = self.parts.task.working_on(self.parts.source_node);
+        let batch = self.parts.next(records_max)?;
+        self.parts.task.working_on(outer);
         batch.map(typed).transpose()
     }
 
-    fn next_any(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError> {
+    /// Calls `consume` with each batch.
+    pub(crate) fn for_each_batch<T: 'static>(
+        &mut self,
+        mut consume: impl FnMut(Batch<T>) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        while let Some(batch) = self.next::<T>(usize::MAX)? {
+            consume(batch)?;
+        }
+        Ok(())
+    }
+}
+
+impl Parts {
+    fn next(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError> {
         let source_records = if self.steps.is_empty() { records_max } else { records_max.min(BATCH_RECORDS) };
         'batch: loop {
             self.task.check()?;
@@ -206,24 +219,13 @@ impl Pipeline {
             }
         })
     }
-
-    /// Calls `consume` with each batch.
-    pub(crate) fn for_each_batch<T: 'static>(
-        &mut self,
-        mut consume: impl FnMut(Batch<T>) -> Result<(), TaskError>,
-    ) -> Result<(), TaskError> {
-        while let Some(batch) = self.next::<T>(usize::MAX)? {
-            consume(batch)?;
-        }
-        Ok(())
-    }
 }
 
 /// The records of one partition, as the closures of `map_partitions` and its kin receive them.
 ///
 /// When what is upstream fails, the records end early, and the task fails when the closure is done.
 pub struct Records<T> {
-    pipeline: Box<Pipeline>,
+    pipeline: Pipeline,
     batch: std::vec::IntoIter<T>,
     failure: Failure,
 }
@@ -238,7 +240,7 @@ impl<T> std::fmt::Debug for Records<T> {
 }
 
 impl<T: Data> Records<T> {
-    pub(crate) fn new(pipeline: Box<Pipeline>) -> (Self, Failure) {
+    pub(crate) fn new(pipeline: Pipeline) -> (Self, Failure) {
         let failure = Failure::default();
         (Self { pipeline, batch: Vec::new().into_iter(), failure: Rc::clone(&failure) }, failure)
     }

@@ -23,7 +23,7 @@ use crate::task::{Task, TaskState};
 const LOST_ROUNDS_MAX: u32 = 16;
 
 /// What a task does with one partition of the dataset an action is about.
-pub(crate) type Work<'a, R> = dyn Fn(&Task, u32, Box<Pipeline>) -> Result<R, TaskError> + Sync + 'a;
+pub(crate) type Work<'a, R> = dyn Fn(&Task, u32, Pipeline) -> Result<R, TaskError> + Sync + 'a;
 
 /// How a stage ended that did not fail for good.
 #[derive(Clone, Copy, PartialEq)]
@@ -58,6 +58,21 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Runs `work` for each of these partitions of a dataset, without opening them.
+    pub(crate) fn run_tasks(
+        &self,
+        target: NodeId,
+        partitions: &[u32],
+        work: &(dyn Fn(&Task) -> Result<(), TaskError> + Sync),
+    ) -> Result<(), Error> {
+        let job = Job::start();
+        let _running = self.register(&job);
+        let run = JobRun { context: self, job: &job, target };
+        run.stage(&self.node(target)?.name(), target, partitions, &|task, _| work(task)).map(drop)
+    }
+}
+
 struct JobRun<'a> {
     context: &'a Context,
     job: &'a Arc<Job>,
@@ -86,7 +101,8 @@ impl JobRun<'_> {
             let label = format!("{} (map side)", child.name());
             let end = self.stage(&label, stage.parent, &stage.partitions, &|task, _| {
                 let partition = task.partition();
-                shuffle.run_map(task, stage.child, partition, &|| assemble::open(task, stage.parent, partition))
+                shuffle
+                    .run_map(task, stage.child, partition, &|| assemble::open(task, stage.parent, partition))
             })?;
             if end == StageEnd::Lost {
                 return Ok(end);
@@ -94,7 +110,9 @@ impl JobRun<'_> {
         }
         let label = self.context.node(self.target)?.name();
         self.stage(&label, self.target, &wanted, &|task, index| {
-            let Some(result) = missing.get(index).and_then(|&index| results.get(index)) else { return Ok(()) };
+            let Some(result) = missing.get(index).and_then(|&index| results.get(index)) else {
+                return Ok(());
+            };
             let partition = task.partition();
             let pipeline = assemble::open(task, self.target, partition)?;
             let done = work(task, partition, pipeline)?;
@@ -103,10 +121,7 @@ impl JobRun<'_> {
         })
     }
 
-    fn plan(
-        &self,
-        wanted: &[u32],
-    ) -> Result<(larder_lineage::RecomputePlan, Vec<Arc<dyn Prepare>>), Error> {
+    fn plan(&self, wanted: &[u32]) -> Result<(larder_lineage::RecomputePlan, Vec<Arc<dyn Prepare>>), Error> {
         let graph = self.context.graph().lock();
         let plan = graph.plan(self.target, wanted.iter().copied(), &Resident(&graph))?;
         let unprepared = |(id, _)| graph.payload(id).ok()?.prepare().filter(|prepare| !prepare.is_ready());
@@ -218,7 +233,7 @@ impl Stage<'_> {
                     partition,
                     attempt,
                     attempts,
-                    cause: *cause,
+                    cause,
                 });
                 return Err(TaskError::Halted);
             }

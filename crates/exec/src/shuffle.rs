@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_blockstore::codec::Bincode;
-use larder_blockstore::{
-    BlockStore, BlockWriter, Entry, Finished, Pushed, StorageLevel, StoredDataset,
-};
+use larder_blockstore::{BlockStore, BlockWriter, Entry, Finished, Pushed, StorageLevel, StoredDataset};
 use larder_lineage::NodeId;
 use parking_lot::{Condvar, Mutex};
 
@@ -34,7 +32,7 @@ pub(crate) trait AnyShuffle: Send + Sync {
         task: &Task,
         child: NodeId,
         map_partition: u32,
-        open: &dyn Fn() -> Result<Box<Pipeline>, TaskError>,
+        open: &dyn Fn() -> Result<Pipeline, TaskError>,
     ) -> Result<(), TaskError>;
 
     /// Reads the slice of one reduce partition.
@@ -48,7 +46,7 @@ pub(crate) trait AnyShuffle: Send + Sync {
 /// What a map task does with its partition.
 pub(crate) trait MapSide<W: Portable>: Send + Sync + 'static {
     /// Pushes every record to its reduce partition, in an order that depends on nothing but the input.
-    fn run(&self, task: &Task, input: Box<Pipeline>, out: &mut MapWriter<W>) -> Result<(), TaskError>;
+    fn run(&self, task: &Task, input: Pipeline, out: &mut MapWriter<W>) -> Result<(), TaskError>;
 }
 
 /// One shuffle of records of type `W`. Its blocks go when it drops.
@@ -112,7 +110,7 @@ impl<W: Portable, M: MapSide<W>> AnyShuffle for Shuffle<W, M> {
         task: &Task,
         child: NodeId,
         map_partition: u32,
-        open: &dyn Fn() -> Result<Box<Pipeline>, TaskError>,
+        open: &dyn Fn() -> Result<Pipeline, TaskError>,
     ) -> Result<(), TaskError> {
         let Some(claim) = self.shared.claim(task, map_partition)? else { return Ok(()) };
         let mut writer = MapWriter::new(&self.shared, map_partition);
@@ -314,12 +312,7 @@ impl<W: Portable> Source<W> for Reader<W> {
 pub(crate) struct ScatterByKey;
 
 impl<K: Key, V: Portable> MapSide<(K, V)> for ScatterByKey {
-    fn run(
-        &self,
-        _task: &Task,
-        mut input: Box<Pipeline>,
-        out: &mut MapWriter<(K, V)>,
-    ) -> Result<(), TaskError> {
+    fn run(&self, _task: &Task, mut input: Pipeline, out: &mut MapWriter<(K, V)>) -> Result<(), TaskError> {
         let reduces = out.reduces();
         input.for_each_batch::<(K, V)>(|batch| match batch {
             Batch::Owned(records) => records
@@ -346,12 +339,7 @@ impl<V, C, A> CombineByKey<V, C, A> {
 }
 
 impl<K: Key, V: Data, C: Portable, A: Aggregate<V, C>> MapSide<(K, C)> for CombineByKey<V, C, A> {
-    fn run(
-        &self,
-        _task: &Task,
-        mut input: Box<Pipeline>,
-        out: &mut MapWriter<(K, C)>,
-    ) -> Result<(), TaskError> {
+    fn run(&self, _task: &Task, mut input: Pipeline, out: &mut MapWriter<(K, C)>) -> Result<(), TaskError> {
         let reduces = out.reduces();
         let mut table = Table::<K, C>::new();
         input.for_each_batch::<(K, V)>(|batch| {
@@ -367,7 +355,7 @@ impl<K: Key, V: Data, C: Portable, A: Aggregate<V, C>> MapSide<(K, C)> for Combi
 pub(crate) struct RoundRobin;
 
 impl<T: Portable> MapSide<T> for RoundRobin {
-    fn run(&self, _task: &Task, mut input: Box<Pipeline>, out: &mut MapWriter<T>) -> Result<(), TaskError> {
+    fn run(&self, _task: &Task, mut input: Pipeline, out: &mut MapWriter<T>) -> Result<(), TaskError> {
         let reduces = out.reduces();
         // Each map task begins elsewhere, or many small ones would all fill the first partition.
         let mut next = hash_partition(&out.map_partition(), reduces);

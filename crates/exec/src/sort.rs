@@ -66,7 +66,12 @@ impl<T: Portable> Dataset<T> {
             at_least_one_partition(operation, partitions)?;
         }
         let order = Arc::new(KeyOrder { key, ascending, record: PhantomData });
-        let find = SampleRanges { parent: self.id(), maps: self.partitions(), partitions, order: Arc::clone(&order) };
+        let find = SampleRanges {
+            parent: self.id(),
+            maps: self.partitions(),
+            partitions,
+            order: Arc::clone(&order),
+        };
         let ranges = Arc::new(Prepared::new(find));
         let map_side = ScatterByRange { ranges: Arc::clone(&ranges), order: Arc::clone(&order) };
         let store = self.context().store();
@@ -123,7 +128,9 @@ struct SampleRanges<T, F> {
     order: Arc<KeyOrder<T, F>>,
 }
 
-impl<T: Data, K: Data + Ord, F: Fn(&T) -> K + Send + Sync> crate::prepared::Find<Vec<K>> for SampleRanges<T, F> {
+impl<T: Data, K: Data + Ord, F: Fn(&T) -> K + Send + Sync> crate::prepared::Find<Vec<K>>
+    for SampleRanges<T, F>
+{
     fn find(&self, context: &Context) -> Result<Vec<K>, Error> {
         if self.partitions < 2 || self.maps == 0 {
             return Ok(Vec::new());
@@ -171,7 +178,7 @@ impl<K> Sample<K> {
     fn draw<T: 'static>(
         size: usize,
         partition: u32,
-        mut pipeline: Box<Pipeline>,
+        mut pipeline: Pipeline,
         key: impl Fn(&T) -> K,
     ) -> Result<Self, TaskError> {
         let mut sample = Self { seen: 0, keys: Vec::new() };
@@ -203,7 +210,7 @@ where
     K: Data + Ord,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
-    fn run(&self, task: &Task, mut input: Box<Pipeline>, out: &mut MapWriter<T>) -> Result<(), TaskError> {
+    fn run(&self, task: &Task, mut input: Pipeline, out: &mut MapWriter<T>) -> Result<(), TaskError> {
         let ranges = self.ranges.get(task.context())?;
         let range_of = |record: &T| {
             let key = self.order.key(record);
@@ -226,7 +233,7 @@ struct Sorted<T, F> {
 }
 
 impl<T: Data, K: Data + Ord, F: Fn(&T) -> K + Send + Sync + 'static> WholeInputs for Sorted<T, F> {
-    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Box<Pipeline>>) -> Result<AnySource, TaskError> {
+    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let mut input = inputs.into_iter().next().ok_or(TaskError::Stale)?;
         let order = Arc::clone(&self.order);
         Ok(deferred(input.depth(), move || {

@@ -180,7 +180,8 @@ impl<T: Portable> Dataset<T> {
         at_least_one_partition("repartition", partitions)?;
         let store = self.context().store();
         let shuffle = Shuffle::<T, _>::new(store, "repartition", self.partitions(), partitions, RoundRobin)?;
-        let compute = Compute::Whole(Arc::new(Received(shuffle as Arc<dyn AnyShuffle>, PhantomData::<fn() -> T>)));
+        let compute =
+            Compute::Whole(Arc::new(Received(shuffle as Arc<dyn AnyShuffle>, PhantomData::<fn() -> T>)));
         self.shuffled(Node::new::<T>("repartition", partitions, None, compute, None))
     }
 }
@@ -216,7 +217,7 @@ impl<T: Key> Dataset<T> {
 struct Received<T>(Arc<dyn AnyShuffle>, PhantomData<fn() -> T>);
 
 impl<T: Data> WholeInputs for Received<T> {
-    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Box<Pipeline>>) -> Result<AnySource, TaskError> {
+    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         Ok(crate::ops::concat::chain::<T>(inputs))
     }
 
@@ -260,9 +261,16 @@ pub(crate) fn same_context(operation: &'static str, one: &Context, other: &Conte
     if one.is(other) {
         return Ok(());
     }
-    Err(argument(operation, format!("the datasets are of two contexts, `{}` and `{}`", one.name(), other.name())))
+    Err(argument(
+        operation,
+        format!("the datasets are of two contexts, `{}` and `{}`", one.name(), other.name()),
+    ))
 }
 
 pub(crate) fn at_least_one_partition(operation: &'static str, partitions: u32) -> Result<(), Error> {
-    if partitions > 0 { Ok(()) } else { Err(argument(operation, "at least one partition is needed".to_owned())) }
+    if partitions > 0 {
+        Ok(())
+    } else {
+        Err(argument(operation, "at least one partition is needed".to_owned()))
+    }
 }

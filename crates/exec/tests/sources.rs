@@ -17,15 +17,27 @@ fn every_line_is_read_once_for_every_number_of_partitions() -> Done {
     let context = context()?;
     let directory = tempfile::tempdir()?;
     let texts = [
-        "", "\n", "a", "a\n", "\n\n\n", "one\ntwo\nthree", "one\r\ntwo\r\n\r\nthree\r\n", "ä\nöü\n€uro\n𝄞",
-        "a long line that spans several of the ranges it is split into\nb\n", "x\ry\r\n",
+        "",
+        "\n",
+        "a",
+        "a\n",
+        "\n\n\n",
+        "one\ntwo\nthree",
+        "one\r\ntwo\r\n\r\nthree\r\n",
+        "ä\nöü\n€uro\n𝄞",
+        "a long line that spans several of the ranges it is split into\nb\n",
+        "x\ry\r\n",
     ];
     for text in texts {
         let path = directory.path().join("text");
         fs::write(&path, text)?;
         let expected: Vec<&str> = text.lines().collect();
         for partitions in 1..=text.len() as u32 + 2 {
-            assert_eq!(context.text_file(&path, partitions)?.collect()?, expected, "{text:?} in {partitions}");
+            assert_eq!(
+                context.text_file(&path, partitions)?.collect()?,
+                expected,
+                "{text:?} in {partitions}"
+            );
         }
     }
     Ok(())

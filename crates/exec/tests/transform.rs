@@ -16,9 +16,12 @@ fn parts<T: larder_exec::Data>(dataset: &Dataset<T>) -> Result<Vec<Vec<T>>, Erro
 #[test]
 fn a_collection_is_split_evenly_and_in_order() -> Done {
     let context = context(2)?;
-    assert_eq!(parts(&context.parallelize((0..10).collect(), 3)?)?, [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7, 8, 9]]);
+    assert_eq!(
+        parts(&context.parallelize((0..10).collect(), 3)?)?,
+        [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7, 8, 9]]
+    );
     assert_eq!(parts(&context.parallelize(vec![7], 3)?)?, [vec![], vec![], vec![7]]);
-    assert_eq!(context.parallelize(Vec::<i32>::new(), 0)?.collect()?, []);
+    assert!(context.parallelize(Vec::<i32>::new(), 0)?.collect()?.is_empty());
     let refused = context.parallelize(vec![1], 0).map(|_| ()).map_err(|e| e.to_string());
     assert!(refused.is_err_and(|message| message.contains("1 records need at least one partition")));
     Ok(())
@@ -31,7 +34,8 @@ fn ranges_cover_every_integer_once_up_to_the_extremes() -> Done {
     assert_eq!(context.range(i64::MAX - 2..i64::MAX, 5)?.collect()?, [i64::MAX - 2, i64::MAX - 1]);
     let ends = context.range(i64::MIN..i64::MAX, 1 << 20)?.map_partitions(|mut records| records.next());
     assert_eq!(ends.take(2)?, [i64::MIN, i64::MIN + (1 << 44) - 1]);
-    assert_eq!(context.range(5..2, 3)?.count()?, 0);
+    let (start, end) = (5, 2);
+    assert_eq!(context.range(start..end, 3)?.count()?, 0);
     Ok(())
 }
 
@@ -47,7 +51,8 @@ fn record_wise_transformations_match_iterators_over_many_batches() -> Done {
     );
     let spread = |n: &i64| (0..n % 5).collect::<Vec<_>>();
     assert_eq!(dataset.flat_map(spread).collect()?, numbers.iter().flat_map(spread).collect::<Vec<_>>());
-    let chained = dataset.flat_map(spread).filter(|n| *n > 0).flat_map(|n| vec![*n; 3]).map(|n| n.to_string());
+    let chained =
+        dataset.flat_map(spread).filter(|n| *n > 0).flat_map(|n| vec![*n; 3]).map(|n| n.to_string());
     let expected = numbers.iter().flat_map(spread).filter(|n| *n > 0).flat_map(|n| vec![n; 3]);
     assert_eq!(chained.collect()?, expected.map(|n| n.to_string()).collect::<Vec<_>>());
     assert_eq!(dataset.key_by(|n| n % 2).map_values(|n| n + 1).take(3)?, [(0, 1), (1, 2), (0, 3)]);
@@ -65,7 +70,10 @@ fn partition_wise_closures_see_whole_partitions_and_their_numbers() -> Done {
         (0..4).map(|p| (p, (i64::from(p) * 1250..(i64::from(p) + 1) * 1250).sum())).collect();
     assert_eq!(sums.collect()?, expected);
     // A closure that stops early leaves the rest alone.
-    assert_eq!(dataset.map_partitions(|records| records.take(2)).collect()?, [0, 1, 1250, 1251, 2500, 2501, 3750, 3751]);
+    assert_eq!(
+        dataset.map_partitions(|records| records.take(2)).collect()?,
+        [0, 1, 1250, 1251, 2500, 2501, 3750, 3751]
+    );
     Ok(())
 }
 
@@ -91,7 +99,10 @@ fn coalesce_joins_neighbours_and_never_adds_partitions() -> Done {
     assert_eq!(parts(&dataset.coalesce(2)?)?, [vec![0, 1, 2, 3], vec![4, 5, 6, 7, 8, 9]]);
     assert_eq!(dataset.coalesce(9)?.partitions(), 5);
     assert!(dataset.coalesce(0).is_err());
-    assert_eq!(dataset.coalesce(3)?.coalesce(2)?.coalesce(1)?.map(|n| n + 1).collect()?, (1..11).collect::<Vec<_>>());
+    assert_eq!(
+        dataset.coalesce(3)?.coalesce(2)?.coalesce(1)?.map(|n| n + 1).collect()?,
+        (1..11).collect::<Vec<_>>()
+    );
     Ok(())
 }
 

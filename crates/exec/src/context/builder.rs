@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytesize::ByteSize;
 use larder_blockstore::BlockStore;
+use larder_checkpoint::CheckpointStore;
 use larder_lineage::Graph;
 use parking_lot::Mutex;
 
@@ -28,6 +29,14 @@ pub struct ContextBuilder {
     off_heap: Amount,
     disk: Disk,
     store: Option<BlockStore>,
+    checkpoints: Checkpoints,
+}
+
+#[derive(Debug)]
+enum Checkpoints {
+    None,
+    At(String),
+    Store(CheckpointStore),
 }
 
 /// A number of bytes, or why a text is none; told by `build`.
@@ -52,6 +61,7 @@ impl Default for ContextBuilder {
             off_heap: None,
             disk: Disk::Default,
             store: None,
+            checkpoints: Checkpoints::None,
         }
     }
 }
@@ -144,6 +154,20 @@ impl ContextBuilder {
         self
     }
 
+    /// Where checkpoints go: a path, or a `file://` URL. Without it, datasets cannot be checkpointed.
+    #[must_use]
+    pub fn checkpoints(mut self, address: impl Into<String>) -> Self {
+        self.checkpoints = Checkpoints::At(address.into());
+        self
+    }
+
+    /// As [`checkpoints`](Self::checkpoints), for a store that was opened elsewhere.
+    #[must_use]
+    pub fn checkpoint_store(mut self, store: CheckpointStore) -> Self {
+        self.checkpoints = Checkpoints::Store(store);
+        self
+    }
+
     /// Whether stages show their progress on stderr where that is a terminal. They do when not set.
     #[must_use]
     pub fn progress(mut self, progress: bool) -> Self {
@@ -168,7 +192,8 @@ impl ContextBuilder {
     /// The context.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a setting that cannot be, [`Error::Store`] when the store cannot be built.
+    /// [`Error::Setting`] for a setting that cannot be, [`Error::Store`] when the store cannot be built,
+    /// [`Error::Checkpoint`] when the address of checkpoints is none.
     pub fn build(self) -> Result<Context, Error> {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or_else(available);
@@ -178,12 +203,18 @@ impl ContextBuilder {
             Some(store) => store,
             None => store(self.memory, self.off_heap, self.disk)?,
         };
+        let checkpoints = match self.checkpoints {
+            Checkpoints::None => None,
+            Checkpoints::At(address) => Some(CheckpointStore::open(address)?),
+            Checkpoints::Store(store) => Some(store),
+        };
         let inner = Arc::new(Inner {
             name: self.name,
             threads,
             task_attempts: self.task_attempts,
             progress: self.progress,
             store,
+            checkpoints,
             graph: Mutex::new(Graph::new()),
             slots: Slots::new(threads),
             jobs: Mutex::default(),
@@ -201,9 +232,8 @@ fn at_least_one(setting: &'static str, value: u64) -> Result<(), Error> {
 }
 
 fn store(memory: Amount, off_heap: Amount, disk: Disk) -> Result<BlockStore, Error> {
-    let amount = |setting, amount: Amount| {
-        amount.transpose().map_err(|problem| Error::Setting { setting, problem })
-    };
+    let amount =
+        |setting, amount: Amount| amount.transpose().map_err(|problem| Error::Setting { setting, problem });
     let mut store = BlockStore::builder();
     if let Some(bytes) = amount("memory", memory)? {
         store = store.memory(bytes);

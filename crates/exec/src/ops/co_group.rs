@@ -27,7 +27,7 @@ impl Sides {
 
 pub(crate) struct CoGroup<K, V, W> {
     sides: Sides,
-    types: PhantomData<fn() -> (K, V, W)>,
+    types: PhantomData<(K, V, W)>,
 }
 
 impl<K, V, W> CoGroup<K, V, W> {
@@ -37,12 +37,7 @@ impl<K, V, W> CoGroup<K, V, W> {
 }
 
 impl<K: Key, V: Data, W: Data> WholeInputs for CoGroup<K, V, W> {
-    fn open(
-        &self,
-        _task: &Task,
-        _partition: u32,
-        inputs: Vec<Box<Pipeline>>,
-    ) -> Result<AnySource, TaskError> {
+    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let [mut left, mut right] = <[_; 2]>::try_from(inputs).map_err(|_| TaskError::Stale)?;
         Ok(deferred(left.depth().max(right.depth()), move || {
             let mut groups: IndexMap<K, (Vec<V>, Vec<W>), TableHasher> = IndexMap::default();

@@ -129,9 +129,12 @@ impl<K: Key, C: 'static> Table<K, C> {
         match batch {
             Batch::Owned(records) => {
                 for (key, value) in records {
-                    self.put(key, value, |value| aggregate.first_owned(value), |combined, value| {
-                        aggregate.add_owned(combined, value)
-                    });
+                    self.put(
+                        key,
+                        value,
+                        |value| aggregate.first_owned(value),
+                        |combined, value| aggregate.add_owned(combined, value),
+                    );
                 }
             }
             Batch::Shared(_) => {
@@ -199,12 +202,7 @@ impl<K, V, C, A> ByKey<K, V, C, A> {
 }
 
 impl<K: Key, V: Data, C: Data, A: Aggregate<V, C>> WholeInputs for ByKey<K, V, C, A> {
-    fn open(
-        &self,
-        _task: &Task,
-        _partition: u32,
-        inputs: Vec<Box<Pipeline>>,
-    ) -> Result<AnySource, TaskError> {
+    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let mut input = inputs.into_iter().next().ok_or(TaskError::Stale)?;
         let (aggregate, combined) = (Arc::clone(&self.aggregate), self.combined);
         Ok(deferred(input.depth(), move || {
@@ -254,11 +252,7 @@ mod tests {
             let mut table = Table::new();
             table.add(batch, &Group);
             let rows: Vec<(String, Vec<i64>)> = table.into_rows().collect();
-            assert_eq!(rows, [
-                ("b".into(), vec![1, 3]),
-                ("a".into(), vec![2, 5]),
-                ("c".into(), vec![4])
-            ]);
+            assert_eq!(rows, [("b".into(), vec![1, 3]), ("a".into(), vec![2, 5]), ("c".into(), vec![4])]);
         }
     }
 

@@ -13,14 +13,14 @@ use crate::pipeline::{AnySource, Pipeline, Source};
 use crate::task::{Task, TaskState};
 
 /// Reads inputs that are open already.
-pub(crate) fn chain<T: Data>(inputs: Vec<Box<Pipeline>>) -> AnySource {
+pub(crate) fn chain<T: Data>(inputs: Vec<Pipeline>) -> AnySource {
     let depth = inputs.iter().map(|input| input.depth()).max().unwrap_or_default();
     AnySource::around::<T>(depth, Chain { inputs: inputs.into_iter(), current: None })
 }
 
 struct Chain {
-    inputs: std::vec::IntoIter<Box<Pipeline>>,
-    current: Option<Box<Pipeline>>,
+    inputs: std::vec::IntoIter<Pipeline>,
+    current: Option<Pipeline>,
 }
 
 impl<T: Data> Source<T> for Chain {
@@ -51,7 +51,7 @@ struct Late {
     task: Task,
     parent: NodeId,
     inputs: std::vec::IntoIter<u32>,
-    current: Option<Box<Pipeline>>,
+    current: Option<Pipeline>,
 }
 
 impl<T: Data> Source<T> for Late {

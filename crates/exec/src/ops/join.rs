@@ -83,7 +83,7 @@ impl<V: Data, W: Data> JoinKind<V, W> for FullOuter {
 
 pub(crate) struct Join<K, V, W, J> {
     sides: Sides,
-    types: PhantomData<fn() -> (K, V, W, J)>,
+    types: PhantomData<(K, V, W, J)>,
 }
 
 impl<K, V, W, J> Join<K, V, W, J> {
@@ -93,12 +93,7 @@ impl<K, V, W, J> Join<K, V, W, J> {
 }
 
 impl<K: Key, V: Data, W: Data, J: JoinKind<V, W>> WholeInputs for Join<K, V, W, J> {
-    fn open(
-        &self,
-        _task: &Task,
-        _partition: u32,
-        inputs: Vec<Box<Pipeline>>,
-    ) -> Result<AnySource, TaskError> {
+    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let [left, right] = <[_; 2]>::try_from(inputs).map_err(|_| TaskError::Stale)?;
         let depth = left.depth().max(right.depth());
         let joined = Joined::<K, V, W, J> {
@@ -127,9 +122,9 @@ type Rows<K, W> = IndexMap<K, Row<W>, TableHasher>;
 
 /// Left records in order, each with its right values; then the right records that met none, in order.
 struct Joined<K, V, W, J> {
-    left: Option<Box<Pipeline>>,
+    left: Option<Pipeline>,
     /// Until it has become the table.
-    right: Option<Box<Pipeline>>,
+    right: Option<Pipeline>,
     batch: Option<Batch<(K, V)>>,
     next: usize,
     table: Rows<K, W>,

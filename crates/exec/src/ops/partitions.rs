@@ -26,12 +26,7 @@ where
     I: IntoIterator<Item: Data, IntoIter: 'static> + 'static,
     F: Fn(u32, Records<T>) -> I + Send + Sync + 'static,
 {
-    fn open(
-        &self,
-        _task: &Task,
-        partition: u32,
-        inputs: Vec<Box<Pipeline>>,
-    ) -> Result<AnySource, TaskError> {
+    fn open(&self, _task: &Task, partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let input = inputs.into_iter().next().ok_or(TaskError::Stale)?;
         let depth = input.depth();
         let (records, failure) = Records::new(input);

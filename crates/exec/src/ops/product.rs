@@ -12,12 +12,7 @@ use crate::task::Task;
 pub(crate) struct Cartesian<T, U>(pub(crate) PhantomData<fn() -> (T, U)>);
 
 impl<T: Data, U: Data> WholeInputs for Cartesian<T, U> {
-    fn open(
-        &self,
-        _task: &Task,
-        _partition: u32,
-        inputs: Vec<Box<Pipeline>>,
-    ) -> Result<AnySource, TaskError> {
+    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let [left, right] = <[_; 2]>::try_from(inputs).map_err(|_| TaskError::Stale)?;
         let depth = left.depth().max(right.depth());
         let product = Product::<T, U> {
@@ -34,7 +29,7 @@ impl<T: Data, U: Data> WholeInputs for Cartesian<T, U> {
 
 /// Left records in order, each with all right records. The right partition is held in memory, or pinned.
 struct Product<T, U> {
-    left: Box<Pipeline>,
+    left: Pipeline,
     left_batch: Option<Batch<T>>,
     left_next: usize,
     right: Right<U>,
@@ -43,7 +38,7 @@ struct Product<T, U> {
 }
 
 enum Right<U> {
-    Unread(Box<Pipeline>),
+    Unread(Pipeline),
     Read(Vec<SharedBatch<U>>),
 }
 

@@ -37,7 +37,9 @@ pub(crate) struct MapValues<F>(pub(crate) Arc<F>);
 impl<K: Clone, V, W, F: Fn(&V) -> W> Operator<(K, V), (K, W)> for MapValues<F> {
     fn run(&mut self, input: Batch<(K, V)>) -> Result<Flow<Batch<(K, W)>>, TaskError> {
         let output = match input {
-            Batch::Owned(records) => records.into_iter().map(|(key, value)| (key, (self.0)(&value))).collect(),
+            Batch::Owned(records) => {
+                records.into_iter().map(|(key, value)| (key, (self.0)(&value))).collect()
+            }
             Batch::Shared(_) => {
                 input.as_slice().iter().map(|(key, value)| (key.clone(), (self.0)(value))).collect()
             }
@@ -66,9 +68,7 @@ impl<T: Clone, P: FnMut(&T) -> bool> Operator<T, T> for Filter<P> {
                 records.retain(|record| (self.0)(record));
                 records
             }
-            Batch::Shared(_) => {
-                input.as_slice().iter().filter(|record| (self.0)(record)).cloned().collect()
-            }
+            Batch::Shared(_) => input.as_slice().iter().filter(|record| (self.0)(record)).cloned().collect(),
         };
         Ok(if kept.is_empty() { Flow::Empty } else { Flow::Batch(Batch::Owned(kept)) })
     }

@@ -12,12 +12,7 @@ use crate::task::Task;
 pub(crate) struct Zip<T, U>(pub(crate) PhantomData<fn() -> (T, U)>);
 
 impl<T: Data, U: Data> WholeInputs for Zip<T, U> {
-    fn open(
-        &self,
-        _task: &Task,
-        _partition: u32,
-        inputs: Vec<Box<Pipeline>>,
-    ) -> Result<AnySource, TaskError> {
+    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let [left, right] = <[_; 2]>::try_from(inputs).map_err(|_| TaskError::Stale)?;
         let depth = left.depth().max(right.depth());
         let (left, left_failure) = Records::<T>::new(left);

@@ -26,9 +26,12 @@ impl Context {
         let records = Arc::new(records);
         let open = move |_: &_, partition: u32| {
             let bound = |partition: u32| {
-                (u64::from(partition) * records.len() as u64).checked_div(partitions.into()).unwrap_or_default() as usize
+                (u64::from(partition) * records.len() as u64)
+                    .checked_div(partitions.into())
+                    .unwrap_or_default() as usize
             };
-            let part = Part { records: Arc::clone(&records), start: bound(partition), end: bound(partition + 1) };
+            let part =
+                Part { records: Arc::clone(&records), start: bound(partition), end: bound(partition + 1) };
             Ok(AnySource::flat(Collection(SharedCursor::new(Rc::new(part), 1))))
         };
         let compute = Compute::Leaf(Arc::new(open));

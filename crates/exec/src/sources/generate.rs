@@ -28,7 +28,9 @@ impl Context {
             // Lies within the range.
             (i128::from(range.start) + offset) as i64
         };
-        let open = move |_: &_, partition: u32| Ok(AnySource::flat(Integers(bound(partition)..bound(partition + 1))));
+        let open = move |_: &_, partition: u32| {
+            Ok(AnySource::flat(Integers(bound(partition)..bound(partition + 1))))
+        };
         self.add(Node::new::<i64>("range", partitions, None, Compute::Leaf(Arc::new(open)), None), Vec::new())
     }
 

@@ -40,16 +40,18 @@ impl Context {
         let partitions = if compressed { 1 } else { partitions };
         let bytes = facts.len();
         let open = move |_: &_, partition: u32| {
-            let bound = |partition: u32| {
-                (u128::from(partition) * u128::from(bytes) / u128::from(partitions)) as u64
-            };
+            let bound =
+                |partition: u32| (u128::from(partition) * u128::from(bytes) / u128::from(partitions)) as u64;
             let lines = match compressed {
                 true => Lines::decompressed(&path)?,
                 false => Lines::of_range(&path, bound(partition), bound(partition + 1))?,
             };
             Ok(AnySource::flat(lines))
         };
-        self.add(Node::new::<String>("text_file", partitions, None, Compute::Leaf(Arc::new(open)), None), Vec::new())
+        self.add(
+            Node::new::<String>("text_file", partitions, None, Compute::Leaf(Arc::new(open)), None),
+            Vec::new(),
+        )
     }
 
     /// The lines of a text file of tab-separated values, each as its fields. As [`text_file`](Self::text_file)
@@ -164,7 +166,10 @@ impl<R: BufRead> Read for Frames<R> {
             }
             let watched = frame.get_mut();
             if watched.overrun {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends within an LZ4 frame"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the file ends within an LZ4 frame",
+                ));
             }
             let at_end = watched.input.fill_buf()?.is_empty();
             let next = self.frame.take().filter(|_| !at_end);

@@ -1,0 +1,376 @@
+//! Checkpoints: one pass, whole or not at all, the lineage cut only when they are durable.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use larder_checkpoint::{HookAction, Step};
+use larder_exec::{
+    CheckpointStore, Context, Data, Dataset, Error, Pairs, Partitioner, PeriodicCheckpointer, StorageLevel,
+};
+
+type Done = Result<(), Box<dyn std::error::Error>>;
+
+fn context(checkpoints: &Path) -> Result<Context, Error> {
+    let builder = Context::builder().threads(2).progress(false).memory("16MiB");
+    builder.checkpoints(checkpoints.display().to_string()).build()
+}
+
+/// A dataset, and how many of its records were computed.
+type Counted = (Pairs<i64, String>, Arc<AtomicU64>);
+
+fn counted(context: &Context) -> Result<Counted, Error> {
+    let computed = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&computed);
+    let dataset = context.range(0..4_000, 4)?.map(move |n| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        (n % 100, format!("record {n}"))
+    });
+    Ok((dataset, computed))
+}
+
+fn parts<T: Data>(dataset: &Dataset<T>) -> Result<Vec<Vec<T>>, Error> {
+    dataset.map_partitions(|records| [records.collect::<Vec<T>>()]).collect()
+}
+
+#[test]
+fn without_a_directory_the_call_says_so() -> Done {
+    let context = Context::builder().threads(1).progress(false).build()?;
+    let dataset = context.range(0..10, 2)?.named("numbers");
+    let message = dataset.checkpoint().map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("`numbers`") && m.contains(".checkpoints(path)")));
+    assert!(matches!(context.open_checkpoint::<i64>("numbers"), Err(Error::NoCheckpoints { .. })));
+    Ok(())
+}
+
+#[test]
+fn a_dataset_is_computed_once_and_its_parents_are_cut() -> Done {
+    for persisted in [None, Some(StorageLevel::MEMORY_ONLY), Some(StorageLevel::DISK_ONLY)] {
+        for action_before in [false, true] {
+            let directory = tempfile::tempdir()?;
+            let context = context(directory.path())?;
+            let (dataset, computed) = counted(&context)?;
+            if let Some(level) = persisted {
+                dataset.persist(level)?;
+            }
+            if action_before {
+                dataset.count()?;
+            }
+            let before = computed.load(Ordering::Relaxed);
+            let info = dataset.checkpoint()?;
+            let once = if persisted.is_some() && action_before { 0 } else { 4_000 };
+            assert_eq!(computed.load(Ordering::Relaxed) - before, once, "{persisted:?} {action_before}");
+            assert_eq!((info.generation, info.records, info.partitions), (1, 4_000, 4));
+            assert!(info.bytes > 40_000);
+            if persisted.is_some() {
+                assert_eq!(context.storage()[0].cached_partitions, 4, "kept on the way");
+            }
+            assert_eq!(dataset.to_debug_string()?.lines().count(), 1);
+            let expected: Vec<_> = (0..4_000).map(|n| (n % 100, format!("record {n}"))).collect();
+            assert_eq!(dataset.collect()?, expected);
+            assert_eq!(computed.load(Ordering::Relaxed) - before, once, "read, not computed");
+            dataset.unpersist();
+            assert_eq!(dataset.collect()?, expected);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_small_memory_changes_nothing() -> Done {
+    let directory = tempfile::tempdir()?;
+    let builder = Context::builder().threads(2).progress(false).memory("2KiB");
+    let context = builder.checkpoints(directory.path().display().to_string()).build()?;
+    let (dataset, computed) = counted(&context)?;
+    let dataset = dataset.persist(StorageLevel::MEMORY_ONLY)?;
+    assert_eq!(dataset.checkpoint()?.records, 4_000);
+    assert_eq!(computed.load(Ordering::Relaxed), 4_000, "refused by the cache, and still computed once");
+    Ok(())
+}
+
+#[test]
+fn parents_are_freed_with_what_they_hold_unless_others_use_them() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let witness = Arc::new(());
+    let (alone, shared) = (Arc::clone(&witness), Arc::clone(&witness));
+    let holding = |held: Arc<()>| move |n: &i64| n + i64::from(Arc::strong_count(&held) == 0);
+    let root = context.range(0..100, 2)?.map(holding(shared));
+    let groups = root.map(holding(alone)).map(|n| (n % 7, *n)).group_by_key()?;
+    groups.count()?;
+    assert_eq!(Arc::strong_count(&witness), 3);
+    assert_eq!(context.store().datasets().len(), 1, "the shuffle");
+    groups.checkpoint()?;
+    assert_eq!(Arc::strong_count(&witness), 2, "`root` has a handle");
+    assert_eq!(context.store().datasets().len(), 0, "the shuffle is gone");
+    drop(root);
+    assert_eq!(Arc::strong_count(&witness), 1);
+    assert_eq!(groups.count()?, 7);
+    Ok(())
+}
+
+/// Partition count, data and order within partitions stay as they were.
+fn stays<T: larder_exec::Portable + PartialEq + std::fmt::Debug>(
+    what: &str,
+    dataset: &Dataset<T>,
+) -> Result<(), Error> {
+    let before = parts(dataset)?;
+    let partitioner = dataset.partitioner().cloned();
+    let info = dataset.checkpoint_as(&what.replace(' ', "-"))?;
+    assert_eq!(dataset.to_debug_string()?.lines().count(), 1, "{what}");
+    assert_eq!(parts(dataset)?, before, "{what}");
+    let elsewhere = Context::builder().threads(1).progress(false).build()?;
+    let opened = elsewhere.open_checkpoint_at::<T>(&info.address)?;
+    assert_eq!(parts(&opened)?, before, "{what}, opened by its address");
+    assert_eq!(opened.partitioner().cloned(), partitioner, "{what}");
+    Ok(())
+}
+
+#[test]
+fn every_transformation_checkpoints_and_comes_back_as_it_was() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let numbers = context.range(0..300, 4)?;
+    let pairs = numbers.map(|n| (n % 10, *n));
+    let others = context.range(0..40, 3)?.map(|n| (n % 12, n.to_string()));
+    stays("map", &numbers.map(|n| n * 2))?;
+    stays("flat_map", &numbers.flat_map(|n| vec![*n; (*n % 4) as usize]))?;
+    stays("filter", &numbers.filter(|n| n % 3 == 0))?;
+    stays("sample", &numbers.sample(0.3, 9)?)?;
+    stays("map_partitions", &numbers.map_partitions(|records| [records.sum::<i64>()]))?;
+    stays("union", &numbers.union(&numbers.map(|n| -n))?)?;
+    stays("cartesian", &numbers.filter(|n| *n < 100).cartesian(&others)?)?;
+    stays("coalesce", &numbers.coalesce(3)?)?;
+    stays("repartition", &numbers.repartition(7)?)?;
+    stays("zip", &numbers.zip(&numbers.map(|n| n + 1))?)?;
+    stays("zip_with_index", &numbers.zip_with_index())?;
+    stays("co_group", &pairs.co_group(&others)?)?;
+    stays("join", &pairs.join(&others)?)?;
+    stays("full_outer_join", &pairs.full_outer_join(&others)?)?;
+    stays("sort", &numbers.sort_by(|n| (n * 7) % 13, false)?)?;
+    stays("distinct", &numbers.map(|n| n % 20).distinct()?)?;
+    stays("reduce_by_key", &pairs.reduce_by_key(|a, b| a + b)?)?;
+    stays("empty partitions", &numbers.filter(|n| *n > 280))?;
+    stays("no record", &numbers.filter(|_| false))?;
+    stays("no partition", &context.parallelize(Vec::<i64>::new(), 0)?)?;
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_is_opened_by_name_with_its_partitioner_and_type() -> Done {
+    let directory = tempfile::tempdir()?;
+    let writer = context(directory.path())?;
+    let sums = writer.range(0..100, 4)?.map(|n| (n % 10, *n)).reduce_by_key(|a, b| a + b)?.named("sums");
+    sums.checkpoint()?;
+    let reader = context(directory.path())?;
+    let opened = reader.open_checkpoint::<(i64, i64)>("sums")?;
+    assert_eq!(
+        (opened.name(), opened.partitioner()),
+        ("sums".to_owned(), Some(&Partitioner::Hash { partitions: 4 }))
+    );
+    // A join with it shuffles the other side only.
+    let joined = opened.join(&reader.range(0..5, 2)?.map(|n| (*n, n * n)))?;
+    assert_eq!(joined.to_debug_string()?.matches("+-").count(), 1);
+    assert_eq!(joined.count()?, 5);
+    let wrong = reader.open_checkpoint::<(i64, String)>("sums").map_err(|e| e.to_string());
+    assert!(wrong.is_err_and(|m| m.contains("(i64, i64)") && m.contains("String")));
+    let missing = reader.open_checkpoint::<i64>("elsewhere").map_err(|e| e.to_string());
+    assert!(missing.is_err_and(|m| m.contains("`elsewhere`")));
+    assert_eq!(reader.latest_checkpoint("elsewhere")?, None);
+    sums.checkpoint()?;
+    assert_eq!(reader.latest_checkpoint("sums")?.map(|info| info.generation), Some(2));
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_that_fails_at_any_step_leaves_the_dataset_as_it_was_and_can_be_repeated() -> Done {
+    for action in [HookAction::FailBefore, HookAction::FailHalfway, HookAction::FailAfter] {
+        let steps = (0..200).take_while(|step| fails_at(*step, action).is_ok_and(|failed| failed)).count();
+        assert!((10..200).contains(&steps), "{steps}");
+        assert!(!fails_at(steps as u64, action)?, "the last one was beyond all steps");
+    }
+    Ok(())
+}
+
+/// Checkpoints while one step fails, the `failing`-th of all; whether there was such a step.
+fn fails_at(failing: u64, action: fn(ErrorKind) -> HookAction) -> Result<bool, Box<dyn std::error::Error>> {
+    let directory = tempfile::tempdir()?;
+    let at = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&at);
+    let hook = move |_: Step, _: &str| match counter.fetch_add(1, Ordering::Relaxed) == failing {
+        true => action(ErrorKind::Other),
+        false => HookAction::Continue,
+    };
+    let address = directory.path().display().to_string();
+    let store = CheckpointStore::builder(&address).hook(hook).open()?;
+    let context =
+        Context::builder().threads(1).progress(false).task_attempts(1).checkpoint_store(store).build()?;
+    let (dataset, _) = counted(&context)?;
+    let dataset = dataset.named("fragile");
+    let first = dataset.checkpoint();
+    if at.load(Ordering::Relaxed) <= failing {
+        first?;
+        return Ok(false);
+    }
+    match self::context(directory.path())?.open_checkpoint::<(i64, String)>("fragile") {
+        Ok(visible) => assert_eq!(visible.count()?, 4_000, "whole, step {failing}"),
+        Err(error) => assert!(matches!(error, Error::NoSuchCheckpoint { .. }), "{error}"),
+    }
+    if first.is_err() {
+        assert!(dataset.to_debug_string()?.lines().count() > 1, "the lineage is kept, step {failing}");
+        assert_eq!(dataset.count()?, 4_000);
+        assert_eq!(dataset.checkpoint()?.records, 4_000, "step {failing}");
+    }
+    assert_eq!(dataset.to_debug_string()?.lines().count(), 1);
+    assert_eq!(self::context(directory.path())?.open_checkpoint::<(i64, String)>("fragile")?.count()?, 4_000);
+    Ok(true)
+}
+
+#[test]
+fn a_failing_closure_leaves_no_checkpoint_behind() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let armed = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&armed);
+    let mined = context
+        .range(0..4_000, 4)?
+        .try_map(move |n| if *n == 3_500 && flag.load(Ordering::Relaxed) { Err("boom") } else { Ok(*n) });
+    let mined = mined.named("mined");
+    assert!(mined.checkpoint().is_err());
+    assert_eq!(context.latest_checkpoint("mined")?, None);
+    let files = |at: &Path| fs::read_dir(at).map(|entries| entries.count()).unwrap_or_default();
+    assert_eq!(files(&directory.path().join("mined/data")), 0, "what was written is removed");
+    armed.store(false, Ordering::Relaxed);
+    assert_eq!(mined.checkpoint()?.generation, 1);
+    assert_eq!(mined.collect()?, (0..4_000).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn a_part_that_was_damaged_behind_our_back_fails_the_read_with_its_name() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let (dataset, _) = counted(&context)?;
+    dataset.checkpoint_as("victim")?;
+    let attempt = fs::read_dir(directory.path().join("victim/data"))?.next().ok_or("no data")??.path();
+    let part = attempt.join("part-00002-of-00004.blk");
+    let mut bytes = fs::read(&part)?;
+    bytes[100] ^= 1;
+    fs::write(&part, &bytes)?;
+    let message = dataset.count().map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("partition 2") && m.contains("part-00002-of-00004.blk")));
+    assert_eq!(dataset.take(900)?.len(), 900, "the other parts are sound");
+    Ok(())
+}
+
+#[test]
+fn a_local_checkpoint_cuts_the_lineage_and_says_what_a_lost_block_means() -> Done {
+    let context = Context::builder().threads(2).progress(false).memory("16MiB").build()?;
+    for level in [None, Some(StorageLevel::MEMORY_ONLY), Some(StorageLevel::MEMORY_AND_DISK_SER)] {
+        let (dataset, computed) = counted(&context)?;
+        let dataset = dataset.named("local");
+        if let Some(level) = level {
+            dataset.persist(level)?;
+            dataset.count()?;
+        }
+        let expected = dataset.collect()?;
+        let before = computed.load(Ordering::Relaxed);
+        dataset.local_checkpoint()?;
+        let again = if level.is_some() { 0 } else { 4_000 };
+        assert_eq!(computed.load(Ordering::Relaxed) - before, again, "{level:?}: stored blocks are moved");
+        let wanted = level.unwrap_or(StorageLevel::MEMORY_AND_DISK).with_disk();
+        assert_eq!(dataset.storage_level(), Some(wanted));
+        assert_eq!(dataset.to_debug_string()?.lines().count(), 1);
+        assert_eq!(dataset.collect()?, expected);
+
+        // The blocks are the dataset's own: a child reads them after the last handle went.
+        let (id, child) = (dataset.id(), dataset.map(|(_, text)| text.len()));
+        drop(dataset);
+        assert_eq!(child.count()?, 4_000);
+        assert!(context.drop_block(id, 3));
+        let message = child.count().map_err(|e| e.to_string());
+        assert!(message.is_err_and(|m| {
+            m.contains("`local`") && m.contains("partition 3") && m.contains("`checkpoint()`")
+        }));
+        drop(child);
+        assert!(context.storage().is_empty());
+        assert_eq!(context.store().memory().snapshot().heap.storage_bytes, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_local_checkpoint_that_fails_leaves_the_dataset_as_it_was() -> Done {
+    let context = Context::builder().threads(2).progress(false).build()?;
+    let armed = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&armed);
+    let mined = context
+        .range(0..400, 4)?
+        .try_map(move |n| if *n == 350 && flag.load(Ordering::Relaxed) { Err("boom") } else { Ok(*n) });
+    assert!(mined.local_checkpoint().is_err());
+    assert_eq!(mined.storage_level(), None);
+    armed.store(false, Ordering::Relaxed);
+    assert_eq!(mined.count()?, 400);
+    mined.local_checkpoint()?;
+    armed.store(true, Ordering::Relaxed);
+    assert_eq!(mined.count()?, 400);
+    let diskless = Context::builder().threads(1).progress(false).no_disk().build()?;
+    let message = diskless.range(0..10, 1)?.local_checkpoint().map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("disk")));
+    Ok(())
+}
+
+#[test]
+fn a_periodic_checkpointer_keeps_two_checkpoints_and_two_persisted_iterations() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let mut checkpointer = PeriodicCheckpointer::new(&context, 3, "ranks").level(StorageLevel::MEMORY_ONLY);
+    let mut ranks = context.range(0..1_000, 4)?.map(|n| (n % 50, *n)).reduce_by_key(|a, b| a + b)?;
+    let mut expected: Vec<(i64, i64)> = ranks.collect()?;
+    for iteration in 1..=14 {
+        ranks = ranks.map_values(|n| n + 1).filter(|_| true);
+        let info = checkpointer.update(&ranks)?;
+        assert_eq!(info.is_some(), iteration % 3 == 0);
+        expected.iter_mut().for_each(|(_, n)| *n += 1);
+        assert_eq!(ranks.collect()?, expected, "iteration {iteration}");
+        assert!(context.storage().len() <= 2);
+        let generations = context.checkpoints().ok_or("none")?.generations("ranks")?;
+        let newest = iteration / 3;
+        let kept: Vec<u64> = (newest.max(2) - 1..=newest).collect();
+        assert_eq!(generations, kept, "iteration {iteration}");
+        let lines = ranks.to_debug_string()?.lines().count() as u64;
+        assert!(iteration < 3 || lines <= 2 * 3 + 1, "the lineage stays short: {lines}");
+    }
+    checkpointer.unpersist_all();
+    assert!(context.storage().is_empty());
+    Ok(())
+}
+
+#[test]
+fn an_older_checkpoint_stays_until_a_newer_is_durable() -> Done {
+    let directory = tempfile::tempdir()?;
+    let broken = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&broken);
+    let hook = move |step: Step, _: &str| match step {
+        Step::LinkManifest if flag.load(Ordering::Relaxed) => HookAction::FailBefore(ErrorKind::Other),
+        _ => HookAction::Continue,
+    };
+    let store = CheckpointStore::builder(directory.path().display().to_string()).hook(hook).open()?;
+    let context = Context::builder().threads(1).progress(false).checkpoint_store(store).build()?;
+    let mut checkpointer = PeriodicCheckpointer::new(&context, 1, "steps");
+    let numbers = context.range(0..10, 1)?;
+    for step in 0..3 {
+        checkpointer.update(&numbers.map(move |n| n + step))?;
+    }
+    broken.store(true, Ordering::Relaxed);
+    assert!(checkpointer.update(&numbers.map(|n| n + 3)).is_err());
+    let checkpoints = context.checkpoints().ok_or("none")?;
+    assert_eq!(checkpoints.generations("steps")?, [2, 3], "nothing was deleted");
+    broken.store(false, Ordering::Relaxed);
+    checkpointer.update(&numbers.map(|n| n + 4))?;
+    assert_eq!(checkpoints.generations("steps")?, [3, 4]);
+    assert_eq!(context.open_checkpoint::<i64>("steps")?.first()?, Some(4));
+    Ok(())
+}

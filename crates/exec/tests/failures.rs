@@ -1,0 +1,192 @@
+//! What fails: closures, panics, cancelled jobs. Errors name the place, and nothing half done stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use larder_exec::{Cause, Context, Error};
+
+type Done = Result<(), Error>;
+
+fn context(threads: usize) -> Result<Context, Error> {
+    Context::builder().threads(threads).progress(false).memory("16MiB").build()
+}
+
+fn heap_bytes(context: &Context) -> u64 {
+    context.store().memory().snapshot().heap.storage_bytes
+}
+
+#[test]
+fn a_failing_closure_is_named_with_dataset_partition_and_attempt() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(3).build()?;
+    let tries = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&tries);
+    let checked = context.range(0..400, 4)?.try_map(move |n| {
+        if *n == 250 {
+            counter.fetch_add(1, Ordering::Relaxed);
+            return Err("250 is not allowed");
+        }
+        Ok(*n)
+    });
+    let checked = checked.named("checked");
+    let error = checked.map(|n| n + 1).filter(|n| *n > 0).collect().map(|_| ());
+    assert_eq!(tries.load(Ordering::Relaxed), 3);
+    let Err(Error::Task { dataset, partition, attempt, attempts, cause }) = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(
+        (dataset.as_str(), *partition, *attempt, *attempts),
+        (format!("`checked` ({})", checked.id()).as_str(), 2, 3, 3)
+    );
+    assert!(matches!(&**cause, Cause::User { source } if source.to_string() == "250 is not allowed"));
+    let message = error.map_err(|e| e.to_string());
+    let expected =
+        format!("dataset `checked` ({}), partition 2, attempt 3 of 3: 250 is not allowed", checked.id());
+    assert_eq!(message, Err(expected));
+    Ok(())
+}
+
+#[test]
+fn a_task_that_fails_once_is_tried_again() -> Done {
+    for threads in [1, 2] {
+        let context = context(threads)?;
+        let failed = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&failed);
+        let flaky = context.range(0..1_000, 4)?.map(move |n| {
+            assert!(*n != 600 || flag.swap(true, Ordering::Relaxed), "the first time");
+            *n
+        });
+        assert_eq!(flaky.cache()?.collect()?, (0..1_000).collect::<Vec<_>>());
+        assert!(failed.load(Ordering::Relaxed));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_panic_becomes_an_error_and_leaves_no_block_half_written() -> Done {
+    let context = context(2)?;
+    let armed = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&armed);
+    let mined = context.range(0..4_000, 4)?.map(move |n| {
+        assert!(*n != 2_500 || !flag.load(Ordering::Relaxed), "stepped on {n}");
+        *n
+    });
+    let mined = mined.named("mined").cache()?;
+    let message = mined.count().map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| {
+        m.contains("`mined`") && m.contains("partition 2") && m.contains("panicked: stepped on 2500")
+    }));
+    let cached = context.storage()[0].cached_partitions;
+    assert!((1..4).contains(&cached), "what other partitions cached stays");
+    armed.store(false, Ordering::Relaxed);
+    assert_eq!(mined.count()?, 4_000);
+    drop(mined);
+    assert_eq!(heap_bytes(&context), 0);
+    Ok(())
+}
+
+#[test]
+fn failures_in_shuffles_actions_and_nested_jobs_are_named_too() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
+    let pairs = context.range(0..100, 2)?.map(|n| (n % 3, *n));
+    let sums = pairs.reduce_by_key(|a, b| if *b > 50 { panic!("too much") } else { a + b })?.named("sums");
+    let message = sums.collect().map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("`sums`") && m.contains("too much")));
+    let named = pairs.named("pairs");
+    let message = named.fold((0, 0), |_, _| panic!("in the fold")).map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("`pairs`") && m.contains("in the fold")));
+    let inner = context.range(0..3, 1)?.map(|_| -> i64 { panic!("inside") }).named("inner");
+    let message = context.range(0..2, 1)?.try_map(move |_| inner.count()).named("outer").collect();
+    assert!(
+        message.map_err(|e| e.to_string()).is_err_and(|m| m.contains("`outer`") && m.contains("`inner`"))
+    );
+    let upstream = context.range(0..10, 1)?.try_map(|n| if *n == 5 { Err("five") } else { Ok(*n) });
+    let whole = upstream.map_partitions(|records| [records.count()]);
+    assert!(
+        whole
+            .collect()
+            .map_err(|e| e.to_string())
+            .is_err_and(|m| m.contains("`try_map`") && m.contains("five"))
+    );
+    Ok(())
+}
+
+#[test]
+fn the_first_failure_for_good_ends_the_other_tasks_soon() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&seen);
+    let endless = context.generate(2, |_| 0_u64..)?.map(move |n| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        *n
+    });
+    let failing = endless.map_partitions_with_index(|partition, records| {
+        records.inspect(move |n| assert!(partition == 0 || *n < 100_000, "enough"))
+    });
+    let begun = Instant::now();
+    assert!(failing.count().is_err());
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    Ok(())
+}
+
+#[test]
+fn a_cancelled_job_ends_promptly_and_leaks_nothing() -> Done {
+    for threads in [1, 2] {
+        let context = context(threads)?;
+        let started = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&started);
+        let endless = context.generate(4, |_| 0_u64..)?.map(move |n| {
+            flag.store(true, Ordering::Relaxed);
+            n % 1_000
+        });
+        let kept = endless.cache()?;
+        let grouped = kept.map(|n| (*n, 1_u64)).reduce_by_key(|a, b| a + b)?;
+        let (result, elapsed) = std::thread::scope(|scope| {
+            let job = scope.spawn(|| grouped.count());
+            while !started.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            let begun = Instant::now();
+            context.cancel();
+            (job.join(), begun.elapsed())
+        });
+        assert!(matches!(result, Ok(Err(Error::Cancelled))), "{result:?}");
+        assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+        assert_eq!(heap_bytes(&context), 0, "no block, no reservation");
+        assert_eq!(context.range(0..100, 4)?.cache()?.count()?, 100, "the context can be used again");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_job_that_waits_for_anothers_block_can_be_cancelled() -> Done {
+    let context = context(2)?;
+    let started = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&started);
+    let slow = context.generate(1, |_| 0_u64..)?.map(move |n| {
+        flag.store(true, Ordering::Relaxed);
+        *n
+    });
+    let slow = slow.cache()?;
+    let results = std::thread::scope(|scope| {
+        let computing = scope.spawn(|| slow.count());
+        while !started.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let waiting = scope.spawn(|| slow.count());
+        std::thread::sleep(Duration::from_millis(50));
+        context.cancel();
+        [computing.join(), waiting.join()]
+    });
+    assert!(results.iter().all(|result| matches!(result, Ok(Err(Error::Cancelled)))), "{results:?}");
+    assert_eq!(heap_bytes(&context), 0);
+    Ok(())
+}
+
+#[test]
+fn cancelling_when_nothing_runs_does_nothing() -> Done {
+    let context = context(1)?;
+    context.cancel();
+    assert_eq!(context.range(0..10, 2)?.count()?, 10);
+    Ok(())
+}
