@@ -36,7 +36,8 @@ fn ranks(arguments: &[&str]) -> (BTreeMap<String, f64>, Value) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let top = report["top"].as_array().unwrap();
-    let ranks = top.iter().map(|row| (row["package"].as_str().unwrap().to_owned(), row["rank"].as_f64().unwrap()));
+    let ranks =
+        top.iter().map(|row| (row["package"].as_str().unwrap().to_owned(), row["rank"].as_f64().unwrap()));
     (ranks.collect(), report)
 }
 
@@ -47,8 +48,11 @@ fn expected() -> &'static BTreeMap<String, f64> {
         let mut text = String::new();
         let file = std::fs::File::open(edges_path()).unwrap();
         lz4_flex::frame::FrameDecoder::new(file).read_to_string(&mut text).unwrap();
-        let edges: BTreeSet<(&str, &str)> =
-            text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('\t')).collect();
+        let edges: BTreeSet<(&str, &str)> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once('\t'))
+            .collect();
         let names: BTreeSet<&str> = edges.iter().flat_map(|(from, to)| [*from, *to]).collect();
         let ids: BTreeMap<&str, usize> = names.iter().copied().zip(0..).collect();
         let mut links = vec![Vec::new(); names.len()];
@@ -58,7 +62,8 @@ fn expected() -> &'static BTreeMap<String, f64> {
         let n = names.len() as f64;
         let mut ranks = vec![1.0 / n; names.len()];
         for _ in 0..ITERATIONS {
-            let dangling: f64 = links.iter().zip(&ranks).filter(|(to, _)| to.is_empty()).map(|(_, rank)| rank).sum();
+            let dangling: f64 =
+                links.iter().zip(&ranks).filter(|(to, _)| to.is_empty()).map(|(_, rank)| rank).sum();
             let mut next = vec![0.15 / n + 0.85 * dangling / n; names.len()];
             for (to, rank) in links.iter().zip(&ranks) {
                 for target in to {
@@ -80,11 +85,24 @@ fn assert_right(ranks: &BTreeMap<String, f64>, how: &str) {
 
 #[test]
 fn the_ranks_are_right_at_every_level() {
-    for level in ["NONE", "DISK_ONLY", "MEMORY_ONLY", "MEMORY_ONLY_SER", "MEMORY_AND_DISK", "MEMORY_AND_DISK_SER", "OFF_HEAP"] {
+    for level in [
+        "NONE",
+        "DISK_ONLY",
+        "MEMORY_ONLY",
+        "MEMORY_ONLY_SER",
+        "MEMORY_AND_DISK",
+        "MEMORY_AND_DISK_SER",
+        "OFF_HEAP",
+    ] {
         let (ranks, report) = ranks(&["--level", level]);
         assert_right(&ranks, level);
         assert_eq!((&report["packages"], &report["edges"]), (&57_819.into(), &244_451.into()));
-        let cached: u64 = report["storage"].as_array().unwrap().iter().filter_map(|row| row["cached_partitions"].as_u64()).sum();
+        let cached: u64 = report["storage"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|row| row["cached_partitions"].as_u64())
+            .sum();
         assert_eq!(cached > 0, level != "NONE", "{level}");
     }
 }
@@ -98,7 +116,8 @@ fn the_ranks_are_right_when_blocks_are_lost_and_memory_is_short() {
     ] {
         let (ranks, report) = ranks(&arguments);
         assert_right(&ranks, &format!("{arguments:?}"));
-        let recomputed: u64 = report["storage"].as_array().unwrap().iter().filter_map(|row| row["recomputed"].as_u64()).sum();
+        let recomputed: u64 =
+            report["storage"].as_array().unwrap().iter().filter_map(|row| row["recomputed"].as_u64()).sum();
         assert!(recomputed > 0, "{arguments:?}");
     }
 }

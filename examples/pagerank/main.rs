@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use get_size2::GetSize;
-use larder::prelude::*;
 use larder::PeriodicCheckpointer;
+use larder::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use options::Options;
@@ -44,21 +44,21 @@ fn main() -> Result<(), Failure> {
     if done > 0 {
         println!("resumed after {done} iterations");
     }
-    let mut checkpointer = match &options.checkpoint {
-        Some(_) => Some(PeriodicCheckpointer::new(&context, options.checkpoint_every, RANKS)?),
-        None => None,
-    };
+    let mut checkpointer = options
+        .checkpoint
+        .as_ref()
+        .map(|_| PeriodicCheckpointer::new(&context, options.checkpoint_every, RANKS).level(options.level));
     let mut dice = fastrand::Rng::with_seed(options.seed);
     for iteration in done..options.iterations {
         lose_blocks(&context, options.lose, &mut dice);
         let next = graph.next_ranks(&ranks, iteration + 1, &options)?;
+        if let Some(checkpointer) = &mut checkpointer {
+            report.checkpoints.extend(checkpointer.update(&next)?.map(report::Checkpoint::from));
+        }
         // Computes and keeps the new ranks while the old ones, which leave with their last handle, are still there.
         next.count()?;
         report.observe(&context.storage());
         ranks = next;
-        if let Some(checkpointer) = &mut checkpointer {
-            report.checkpoints.extend(checkpointer.update(&ranks)?.map(report::Checkpoint::from));
-        }
     }
 
     let top = ranks.top_by(options.top, |(a, x), (b, y)| x.value.total_cmp(&y.value).then(b.cmp(a)))?;
@@ -110,8 +110,8 @@ impl Graph {
 
     fn first_ranks(&self, context: &Context, options: &Options) -> Result<Dataset<(u32, Rank)>, Failure> {
         if options.resume {
-            if let Some(ranks) = context.open_latest_checkpoint(RANKS)? {
-                return Ok(ranks);
+            if context.latest_checkpoint(RANKS)?.is_some() {
+                return Ok(context.open_checkpoint(RANKS)?);
             }
             println!("no checkpoint to resume from: starting anew");
         }
@@ -129,7 +129,8 @@ impl Graph {
     ) -> Result<Dataset<(u32, Rank)>, Failure> {
         let packages = self.names.len() as f64;
         let linked = self.links.join(ranks)?;
-        let dangling = |(_, (to, rank)): &(u32, (Vec<u32>, Rank))| if to.is_empty() { rank.value } else { 0.0 };
+        let dangling =
+            |(_, (to, rank)): &(u32, (Vec<u32>, Rank))| if to.is_empty() { rank.value } else { 0.0 };
         let dangling = linked.aggregate(0.0, move |sum, record| sum + dangling(record), |a, b| a + b)?;
 
         let given = linked.flat_map(|(_, (to, rank))| {
@@ -152,7 +153,10 @@ impl Graph {
 }
 
 /// Persisted at the level; a level of NONE leaves it as it is.
-fn persisted<T: larder::Record + Clone>(dataset: Dataset<T>, level: StorageLevel) -> Result<Dataset<T>, Failure> {
+fn persisted<T: larder::Record + Clone>(
+    dataset: Dataset<T>,
+    level: StorageLevel,
+) -> Result<Dataset<T>, Failure> {
     Ok(if level.is_stored() { dataset.persist(level)? } else { dataset })
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub fn context(&self) -> Result<Context, Failure> {
+    pub(crate) fn context(&self) -> Result<Context, Failure> {
         let mut builder = Context::builder()
             .name("pagerank")
             .threads(self.threads)
@@ -63,7 +63,7 @@ impl Options {
             .off_heap(self.off_heap.as_str())
             .cancel_on_ctrl_c(true);
         if let Some(directory) = &self.checkpoint {
-            builder = builder.checkpoints(directory.display());
+            builder = builder.checkpoints(directory.display().to_string());
         }
         Ok(builder.build()?)
     }

@@ -93,7 +93,7 @@ impl StorageRow {
 }
 
 impl Report {
-    pub fn new(graph: &Graph) -> Self {
+    pub(crate) fn new(graph: &Graph) -> Self {
         Self {
             packages: graph.names.len(),
             edges: graph.edges,
@@ -108,9 +108,10 @@ impl Report {
 
     /// Takes in how datasets are stored now: a row a name, with the bytes of those that are still there and what
     /// happened to all of them.
-    pub fn observe(&mut self, storage: &[StorageStatus]) {
+    pub(crate) fn observe(&mut self, storage: &[StorageStatus]) {
         for status in self.seen.values_mut() {
-            (status.cached_partitions, status.heap_bytes, status.off_heap_bytes, status.disk_bytes) = (0, 0, 0, 0);
+            (status.cached_partitions, status.heap_bytes, status.off_heap_bytes, status.disk_bytes) =
+                (0, 0, 0, 0);
         }
         self.seen.extend(storage.iter().map(|status| (status.id, status.clone())));
         let mut rows: BTreeMap<&str, StorageRow> = BTreeMap::new();
@@ -124,7 +125,7 @@ impl Report {
         self.storage = rows.into_values().collect();
     }
 
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         println!(
             "{} packages, {} dependencies, {} iterations in {:.2} s\n",
             self.packages, self.edges, self.iterations, self.seconds
@@ -141,7 +142,16 @@ impl Report {
     fn storage_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
-            "dataset", "level", "cached", "memory", "off heap", "disk", "hits", "misses", "evictions", "recomputed",
+            "dataset",
+            "level",
+            "cached",
+            "memory",
+            "off heap",
+            "disk",
+            "hits",
+            "misses",
+            "evictions",
+            "recomputed",
         ]);
         let bytes = |count: u64| ByteSize(count).display().iec().to_string();
         for row in &self.storage {
@@ -164,7 +174,7 @@ impl Report {
         table
     }
 
-    pub fn write_json(&self, path: &Path) -> Result<(), Failure> {
+    pub(crate) fn write_json(&self, path: &Path) -> Result<(), Failure> {
         let file = File::create(path).map_err(|e| format!("cannot create {}: {e}", path.display()))?;
         serde_json::to_writer_pretty(BufWriter::new(file), self)?;
         Ok(())

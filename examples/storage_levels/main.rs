@@ -80,7 +80,9 @@ fn main() -> Result<(), Failure> {
     }
     let mut levels = options.levels.clone();
     if levels.is_empty() {
-        levels.extend(StorageLevel::NAMED.map(|(_, level)| level).iter().filter(|level| level.replication() == 1));
+        levels.extend(
+            StorageLevel::NAMED.map(|(_, level)| level).iter().filter(|level| level.replication() == 1),
+        );
     }
     let rows = levels.into_iter().map(run_in_own_process).collect::<Result<Vec<_>, _>>()?;
     println!("{}", table(&rows));
@@ -145,7 +147,15 @@ fn run(level: StorageLevel, options: &Options) -> Result<Row, Failure> {
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
-        "level", "first action s", "read 1 s", "read 2 s", "read 3 s", "heap", "off heap", "disk", "peak memory",
+        "level",
+        "first action s",
+        "read 1 s",
+        "read 2 s",
+        "read 3 s",
+        "heap",
+        "off heap",
+        "disk",
+        "peak memory",
     ]);
     let bytes = |count: u64| ByteSize(count).display().iec().to_string();
     for row in rows {

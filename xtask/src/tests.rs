@@ -1,0 +1,28 @@
+//! `cargo xtask test`.
+
+use crate::cli::{Loom, Shuttle};
+use crate::error::Error;
+use crate::models;
+use crate::project::Project;
+use crate::steps::Steps;
+
+pub(crate) fn run(project: &Project) -> Result<(), Error> {
+    let mut steps = Steps::default();
+    let result = all(project, &mut steps);
+    steps.close(result)
+}
+
+fn all(project: &Project, steps: &mut Steps) -> Result<(), Error> {
+    steps.take("unit, integration and seeded fuzz tests", |count| {
+        let targets = ["--lib", "--bins", "--tests", "--examples"];
+        project.cargo(&["test", "--workspace"]).args(targets).run_tests(count)
+    })?;
+    steps.take("doc tests", |count| project.cargo(&["test", "--workspace", "--doc"]).run_tests(count))?;
+    steps.take("loom models", |count| models::loom(project, &Loom::whole(), count))?;
+    if models::has_shuttle(project) {
+        steps.take("shuttle schedules", |count| models::shuttle(project, &Shuttle::default(), count))?;
+    } else {
+        steps.leave_out("shuttle schedules", "larder-blockstore has no test named shuttle");
+    }
+    Ok(())
+}
