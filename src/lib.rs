@@ -29,3 +29,8 @@ pub use larder_exec::*;
 pub mod prelude {
     pub use larder_exec::{Context, Dataset, Error, StorageLevel};
 }
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

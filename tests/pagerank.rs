@@ -1,6 +1,6 @@
 //! The pagerank example gives the right ranks at every level and budget, when it loses blocks, and after a kill.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
