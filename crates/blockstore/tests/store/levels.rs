@@ -1,7 +1,5 @@
 //! Every storage level stores, serves, evicts and removes as its name says.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use larder_blockstore::format::Compression;
 use larder_blockstore::{BlockStore, Error, Residence, StorageLevel, StoredDataset};
 
