@@ -41,14 +41,7 @@ impl<T: Data> Dataset<T> {
     /// # Errors
     /// As [`collect`](Self::collect).
     pub fn count(&self) -> Result<u64, Error> {
-        let counts = self.run(&|_, mut pipeline| {
-            let mut count = 0;
-            pipeline.for_each_batch::<T>(|batch| {
-                count += batch.len() as u64;
-                Ok(())
-            })?;
-            Ok(count)
-        })?;
+        let counts = self.run(&|_, pipeline| pipeline.count::<T>())?;
         Ok(counts.into_iter().sum())
     }
 

@@ -120,7 +120,10 @@ fn commit(attempt: &Attempt) -> Result<Checkpoint, CheckpointError> {
     }
 }
 
-fn checkpoints(context: &Context, what: impl FnOnce() -> String) -> Result<&CheckpointStore, Error> {
+pub(crate) fn checkpoints(
+    context: &Context,
+    what: impl FnOnce() -> String,
+) -> Result<&CheckpointStore, Error> {
     context.checkpoints().ok_or_else(|| Error::NoCheckpoints { what: what() })
 }
 
@@ -147,17 +150,24 @@ impl Context {
     /// partitioner.
     ///
     /// # Errors
-    /// [`Error::NoSuchCheckpoint`], [`Error::NoCheckpoints`]; [`Error::WrongRecordType`] when it was written from
-    /// another type than `T`; [`Error::Checkpoint`].
+    /// [`Error::NoSuchCheckpoint`]; as [`open_latest_checkpoint`](Self::open_latest_checkpoint) otherwise.
     pub fn open_checkpoint<T: Portable>(&self, name: &str) -> Result<Dataset<T>, Error> {
+        let opened = self.open_latest_checkpoint(name)?;
+        opened.ok_or_else(|| {
+            let address = self.checkpoints().map(|checkpoints| checkpoints.address().to_string());
+            Error::NoSuchCheckpoint { name: name.to_owned(), address: address.unwrap_or_default() }
+        })
+    }
+
+    /// As [`open_checkpoint`](Self::open_checkpoint), for a program that goes on without one if there is none.
+    ///
+    /// # Errors
+    /// [`Error::NoCheckpoints`]; [`Error::WrongRecordType`] when it was written from another type than `T`;
+    /// [`Error::Checkpoint`].
+    pub fn open_latest_checkpoint<T: Portable>(&self, name: &str) -> Result<Option<Dataset<T>>, Error> {
         let checkpoints = checkpoints(self, || format!("checkpoint `{name}` cannot be opened"))?;
-        match checkpoints.latest(name)? {
-            Some(checkpoint) => self.read_checkpoint(checkpoint),
-            None => {
-                let address = checkpoints.address().to_string();
-                Err(Error::NoSuchCheckpoint { name: name.to_owned(), address })
-            }
-        }
+        let latest = checkpoints.latest(name)?;
+        latest.map(|checkpoint| self.read_checkpoint(checkpoint)).transpose()
     }
 
     /// As [`open_checkpoint`](Self::open_checkpoint), by the address that [`CheckpointInfo`] has; needs no checkpoint

@@ -47,14 +47,7 @@ struct CountPartitions<T> {
 impl<T: Data> Find<Vec<u64>> for CountPartitions<T> {
     fn find(&self, context: &Context) -> Result<Vec<u64>, Error> {
         let counted: Vec<u32> = (0..self.partitions.saturating_sub(1)).collect();
-        let counts = context.run_job(self.parent, &counted, &|_, _, mut pipeline| {
-            let mut count = 0_u64;
-            pipeline.for_each_batch::<T>(|batch| {
-                count += batch.len() as u64;
-                Ok(())
-            })?;
-            Ok(count)
-        })?;
+        let counts = context.run_job(self.parent, &counted, &|_, _, pipeline| pipeline.count::<T>())?;
         let mut next = 0;
         let mut starts = vec![0];
         starts.extend(counts.into_iter().map(|count| {

@@ -239,6 +239,13 @@ impl<T: Data> Source<T> for BlockSource<T> {
     fn next(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
         Ok(self.next_batch(records_max).map_err(Cause::from)?)
     }
+
+    fn len(&self) -> Option<u64> {
+        match self {
+            Self::Values(_) => None,
+            Self::Bytes(batches) => Some(batches.block().len()),
+        }
+    }
 }
 
 /// Moves what a pipeline computes into the store. When memory is refused, the result reads what was kept and then

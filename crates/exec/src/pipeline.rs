@@ -22,6 +22,11 @@ pub(crate) const DEPTH_MAX: u32 = 8;
 pub(crate) trait Source<T> {
     /// The next records, at most about `records_max` of them where that can be chosen, or none at the end.
     fn next(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError>;
+
+    /// How many records there are in all, if that is known without reading them.
+    fn len(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What an operator gives for a batch.
@@ -74,6 +79,7 @@ pub(crate) fn any_operator<I: 'static, O: 'static>(operator: impl Operator<I, O>
 
 trait ErasedSource {
     fn next(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError>;
+    fn len(&self) -> Option<u64>;
 }
 
 pub(crate) trait ErasedOperator {
@@ -86,6 +92,10 @@ struct Typed<T, S>(S, PhantomData<T>);
 impl<T: 'static, S: Source<T>> ErasedSource for Typed<T, S> {
     fn next(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError> {
         Ok(self.0.next(records_max)?.map(|batch| Box::new(batch) as AnyBatch))
+    }
+
+    fn len(&self) -> Option<u64> {
+        self.0.len()
     }
 }
 
@@ -158,6 +168,21 @@ impl Pipeline {
         let batch = self.parts.next(records_max)?;
         self.parts.task.working_on(outer);
         batch.map(typed).transpose()
+    }
+
+    /// Counts the records, without reading those of a stored block.
+    pub(crate) fn count<T: 'static>(mut self) -> Result<u64, TaskError> {
+        if self.parts.steps.is_empty()
+            && let Some(len) = self.parts.source.source.len()
+        {
+            return Ok(len);
+        }
+        let mut count = 0;
+        self.for_each_batch::<T>(|batch| {
+            count += batch.len() as u64;
+            Ok(())
+        })?;
+        Ok(count)
     }
 
     /// Calls `consume` with each batch.

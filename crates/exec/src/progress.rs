@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar for one stage; nothing where stderr is no terminal, or where it was switched off.
+/// A bar for one stage, or nothing.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
 }

@@ -15,7 +15,7 @@ type Done = Result<(), Box<dyn std::error::Error>>;
 
 fn context(checkpoints: &Path) -> Result<Context, Error> {
     let builder = Context::builder().threads(2).progress(false).memory("16MiB");
-    builder.checkpoints(checkpoints.display().to_string()).build()
+    builder.checkpoints(checkpoints.display()).build()
 }
 
 /// A dataset, and how many of its records were computed.
@@ -42,6 +42,9 @@ fn without_a_directory_the_call_says_so() -> Done {
     let message = dataset.checkpoint().map_err(|e| e.to_string());
     assert!(message.is_err_and(|m| m.contains("`numbers`") && m.contains(".checkpoints(path)")));
     assert!(matches!(context.open_checkpoint::<i64>("numbers"), Err(Error::NoCheckpoints { .. })));
+    assert!(PeriodicCheckpointer::<i64>::new(&context, 1, "numbers").is_err());
+    let mut never = PeriodicCheckpointer::new(&context, 0, "numbers")?;
+    assert_eq!(never.update(&dataset)?, None);
     Ok(())
 }
 
@@ -82,7 +85,7 @@ fn a_dataset_is_computed_once_and_its_parents_are_cut() -> Done {
 fn a_small_memory_changes_nothing() -> Done {
     let directory = tempfile::tempdir()?;
     let builder = Context::builder().threads(2).progress(false).memory("2KiB");
-    let context = builder.checkpoints(directory.path().display().to_string()).build()?;
+    let context = builder.checkpoints(directory.path().display()).build()?;
     let (dataset, computed) = counted(&context)?;
     let dataset = dataset.persist(StorageLevel::MEMORY_ONLY)?;
     assert_eq!(dataset.checkpoint()?.records, 4_000);
@@ -179,6 +182,7 @@ fn a_checkpoint_is_opened_by_name_with_its_partitioner_and_type() -> Done {
     let missing = reader.open_checkpoint::<i64>("elsewhere").map_err(|e| e.to_string());
     assert!(missing.is_err_and(|m| m.contains("`elsewhere`")));
     assert_eq!(reader.latest_checkpoint("elsewhere")?, None);
+    assert!(reader.open_latest_checkpoint::<i64>("elsewhere")?.is_none());
     sums.checkpoint()?;
     assert_eq!(reader.latest_checkpoint("sums")?.map(|info| info.generation), Some(2));
     Ok(())
@@ -326,7 +330,7 @@ fn a_local_checkpoint_that_fails_leaves_the_dataset_as_it_was() -> Done {
 fn a_periodic_checkpointer_keeps_two_checkpoints_and_two_persisted_iterations() -> Done {
     let directory = tempfile::tempdir()?;
     let context = context(directory.path())?;
-    let mut checkpointer = PeriodicCheckpointer::new(&context, 3, "ranks").level(StorageLevel::MEMORY_ONLY);
+    let mut checkpointer = PeriodicCheckpointer::new(&context, 3, "ranks")?.level(StorageLevel::MEMORY_ONLY);
     let mut ranks = context.range(0..1_000, 4)?.map(|n| (n % 50, *n)).reduce_by_key(|a, b| a + b)?;
     let mut expected: Vec<(i64, i64)> = ranks.collect()?;
     for iteration in 1..=14 {
@@ -359,7 +363,7 @@ fn an_older_checkpoint_stays_until_a_newer_is_durable() -> Done {
     };
     let store = CheckpointStore::builder(directory.path().display().to_string()).hook(hook).open()?;
     let context = Context::builder().threads(1).progress(false).checkpoint_store(store).build()?;
-    let mut checkpointer = PeriodicCheckpointer::new(&context, 1, "steps");
+    let mut checkpointer = PeriodicCheckpointer::new(&context, 1, "steps")?;
     let numbers = context.range(0..10, 1)?;
     for step in 0..3 {
         checkpointer.update(&numbers.map(move |n| n + step))?;

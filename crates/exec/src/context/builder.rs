@@ -1,5 +1,7 @@
 //! Describing a context.
 
+use std::fmt;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -156,8 +158,8 @@ impl ContextBuilder {
 
     /// Where checkpoints go: a path, or a `file://` URL. Without it, datasets cannot be checkpointed.
     #[must_use]
-    pub fn checkpoints(mut self, address: impl Into<String>) -> Self {
-        self.checkpoints = Checkpoints::At(address.into());
+    pub fn checkpoints(mut self, address: impl fmt::Display) -> Self {
+        self.checkpoints = Checkpoints::At(address.to_string());
         self
     }
 
@@ -212,7 +214,7 @@ impl ContextBuilder {
             name: self.name,
             threads,
             task_attempts: self.task_attempts,
-            progress: self.progress,
+            progress: self.progress && std::io::stderr().is_terminal(),
             store,
             checkpoints,
             graph: Mutex::new(Graph::new()),
