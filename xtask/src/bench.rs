@@ -1,5 +1,6 @@
 //! `cargo xtask bench`.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +11,21 @@ use crate::error::Error;
 use crate::project::Project;
 use crate::table::{Unit, print_table, ratio_cell, read_json, write_json};
 
+const MALLOC_VARIABLE: &str = "GLIBC_TUNABLES";
+/// As in a process that has run for a while, memory is not taken from the kernel and given back in each iteration:
+/// the page faults would cost more than what is measured, on the one side or the other as chance has it.
+const MALLOC_KEEPS_MEMORY: &str =
+    "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864";
+
 pub(crate) fn run(project: &Project, options: &Bench) -> Result<(), Error> {
     let results = project.target.join("bench-results");
     clear(&results)?;
     let mut bench = project
         .cargo(&["bench", "--package", "larder-benches", "--bench", "levels", "--"])
         .env("CRITERION_HOME", &results);
+    if env::var_os(MALLOC_VARIABLE).is_none() {
+        bench = bench.env(MALLOC_VARIABLE, MALLOC_KEEPS_MEMORY);
+    }
     if options.quick {
         bench = bench.arg("--quick");
     }
