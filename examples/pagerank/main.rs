@@ -44,10 +44,12 @@ fn main() -> Result<(), Failure> {
     if done > 0 {
         println!("resumed after {done} iterations");
     }
-    let mut checkpointer = options
-        .checkpoint
-        .as_ref()
-        .map(|_| PeriodicCheckpointer::new(&context, options.checkpoint_every, RANKS).level(options.level));
+    let mut checkpointer = match &options.checkpoint {
+        Some(_) => {
+            Some(PeriodicCheckpointer::new(&context, options.checkpoint_every, RANKS)?.level(options.level))
+        }
+        None => None,
+    };
     let mut dice = fastrand::Rng::with_seed(options.seed);
     for iteration in done..options.iterations {
         lose_blocks(&context, options.lose, &mut dice);
