@@ -8,7 +8,6 @@
 #![expect(
     clippy::panic,
     clippy::expect_used,
-    clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a finding is a panic; what is indexed is the body's own"
 )]

@@ -30,7 +30,7 @@ impl Tested for Vec<u8> {
     fn make(seed: u64, size: usize) -> Self {
         // Every third one compresses well.
         (0..size as u64)
-            .map(|i| if seed % 3 == 0 { seed as u8 } else { (seed * 31 + i * i * 7) as u8 })
+            .map(|i| if seed.is_multiple_of(3) { seed as u8 } else { (seed * 31 + i * i * 7) as u8 })
             .collect()
     }
 
