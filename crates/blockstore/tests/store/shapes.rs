@@ -117,6 +117,27 @@ fn records_of_no_size_are_counted_and_come_back_at_every_level() {
 }
 
 #[test]
+fn records_appended_in_batches_of_any_size_keep_their_order() {
+    let records: Vec<_> = (0..3_000).map(|i| record(i, (i % 20) as usize)).collect();
+    for level in all_levels() {
+        for batch in [1, 7, 169, 170, 171, 1_000, 3_000] {
+            for budget_bytes in [16 << 10, 1 << 20] {
+                let world = World::new(budget_bytes);
+                let dataset = world.dataset("d", level);
+                let block = dataset.get_or_compute(0, |out| {
+                    records.chunks(batch).try_for_each(|batch| out.append(&mut batch.to_vec()))
+                });
+                assert_eq!(
+                    read(&block.unwrap()),
+                    records,
+                    "{level}, {batch} at a time, {budget_bytes} bytes"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn chunks_hold_whole_records_and_no_more_than_they_may() {
     let world = World::with(4 << 20, |builder| builder.chunk_bytes(1_000));
     let dataset = world.dataset("d", StorageLevel::MEMORY_ONLY_SER);

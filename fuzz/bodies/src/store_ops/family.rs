@@ -11,8 +11,8 @@ use larder_blockstore::{
     StoredDataset,
 };
 
-const DATASETS_MAX: usize = 5;
-const PARTITIONS: u32 = 4;
+const DATASETS_MAX: usize = 4;
+const PARTITIONS: u32 = 3;
 const HELD_MAX: usize = 6;
 
 /// A record type and how its records are made, written and measured.
@@ -138,8 +138,16 @@ impl<T: Tested> Family<T> {
 
     fn records(&mut self, input: &mut Unstructured<'_>) -> Result<Vec<T>> {
         self.puts += 1;
-        let (count, size) =
-            *input.choose(&[(0, 0), (1, 0), (1, 30), (5, 100), (40, 60), (1, 5_000), (9, 2_000)])?;
+        let (count, size) = *input.choose(&[
+            (0, 0),
+            (1, 0),
+            (1, 30),
+            (5, 100),
+            (40, 60),
+            (400, 10),
+            (1, 5_000),
+            (9, 2_000),
+        ])?;
         let size = size + input.int_in_range(0..=20_usize)?;
         Ok((0..count).map(|i| T::make(self.puts * 1_000 + i, size)).collect())
     }
