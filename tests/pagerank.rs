@@ -17,11 +17,13 @@ fn edges_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/debian-depends.tsv.lz4")
 }
 
-/// Examples are built with the tests, in a folder beside theirs.
+/// `cargo test` builds examples too, into a folder beside the tests'.
 fn example(name: &str) -> Command {
     let tests = std::env::current_exe().unwrap();
     let folder = tests.parent().and_then(Path::parent).unwrap().join("examples");
-    Command::new(folder.join(name))
+    let program = folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(program.is_file(), "{} is missing: `cargo build --examples` builds it", program.display());
+    Command::new(program)
 }
 
 fn ranks(arguments: &[&str]) -> (BTreeMap<String, f64>, Value) {

@@ -13,11 +13,11 @@ pub(crate) fn run(project: &Project) -> Result<(), Error> {
 }
 
 fn all(project: &Project, steps: &mut Steps) -> Result<(), Error> {
-    steps.take("unit, integration and seeded fuzz tests", |count| {
-        let targets = ["--lib", "--bins", "--tests", "--examples"];
-        project.cargo(&["test", "--workspace"]).args(targets).run_tests(count)
+    // All of a package's targets at once: with some of them named, cargo would not build the examples that the
+    // end-to-end tests run.
+    steps.take("unit, integration, doc and seeded fuzz tests", |count| {
+        project.cargo(&["test", "--workspace"]).run_tests(count)
     })?;
-    steps.take("doc tests", |count| project.cargo(&["test", "--workspace", "--doc"]).run_tests(count))?;
     steps.take("loom models", |count| models::loom(project, &Loom::whole(), count))?;
     if models::has_shuttle(project) {
         steps.take("shuttle schedules", |count| models::shuttle(project, &Shuttle::default(), count))?;
