@@ -22,11 +22,6 @@ pub(crate) fn loom(project: &Project, options: &Loom, count: &mut TestCount) -> 
     run.run_tests(count)
 }
 
-pub(crate) fn has_shuttle(project: &Project) -> bool {
-    let tests = project.root.join("crates/blockstore/tests");
-    tests.join("shuttle.rs").is_file() || tests.join("shuttle/main.rs").is_file()
-}
-
 pub(crate) fn shuttle(project: &Project, options: &Shuttle, count: &mut TestCount) -> Result<(), Error> {
     let mut run = build(project, "shuttle").args(["--test", "shuttle"]).args(&options.filter);
     if let Some(seed) = options.seed {

@@ -3,6 +3,7 @@
 use std::sync::Barrier;
 use std::thread;
 
+use fastrand::Rng;
 use larder_blockstore::{MemoryMode, StoredDataset};
 
 use crate::support::{World, all_levels, put, record};
@@ -10,30 +11,18 @@ use crate::support::{World, all_levels, put, record};
 const THREADS: u64 = 4;
 const PARTITIONS: u64 = 6;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-}
-
 /// What a block must hold, whoever computes it and whenever.
 fn records(dataset: usize, partition: u32) -> Vec<Vec<u8>> {
     let seed = dataset as u64 * 100 + u64::from(partition);
     (0..10 + seed % 7).map(|i| record(seed + i, 200)).collect()
 }
 
-fn step(random: &mut Random, world: &World, datasets: &[StoredDataset<Vec<u8>>]) {
-    let which = random.below(datasets.len() as u64) as usize;
+fn step(random: &mut Rng, world: &World, datasets: &[StoredDataset<Vec<u8>>]) {
+    let which = random.u64(..datasets.len() as u64) as usize;
     let dataset = &datasets[which];
-    let partition = random.below(PARTITIONS) as u32;
+    let partition = random.u64(..PARTITIONS) as u32;
     let expected = records(which, partition);
-    match random.below(20) {
+    match random.u64(..20) {
         0..8 => {
             let block = put(dataset, partition, expected.clone()).unwrap();
             assert!(block.into_records().eq_by_record(&expected));
@@ -46,8 +35,8 @@ fn step(random: &mut Random, world: &World, datasets: &[StoredDataset<Vec<u8>>])
         13..15 => drop(dataset.entry(partition).unwrap()),
         15..17 => drop(dataset.evict(partition).unwrap()),
         17 => drop(dataset.remove(partition)),
-        18 => drop(world.store.memory().nonblocking_task().reserve(MemoryMode::Heap, random.below(20_000))),
-        _ if random.below(5) == 0 => dataset.unpersist(),
+        18 => drop(world.store.memory().nonblocking_task().reserve(MemoryMode::Heap, random.u64(..20_000))),
+        _ if random.u64(..5) == 0 => dataset.unpersist(),
         _ => drop((dataset.status(), world.store.counters())),
     }
     let memory = world.store.memory().snapshot();
@@ -75,7 +64,7 @@ fn a_hundred_rounds_of_everything_from_four_threads_neither_hang_nor_leave_a_byt
             for thread in 0..THREADS {
                 let (world, datasets, start) = (&world, &datasets, &start);
                 scope.spawn(move || {
-                    let mut random = Random(round * THREADS + thread);
+                    let mut random = Rng::with_seed(round * THREADS + thread);
                     start.wait();
                     for _ in 0..60 {
                         step(&mut random, world, datasets);
