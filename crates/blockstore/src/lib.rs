@@ -20,6 +20,7 @@ mod loom_tests;
 pub mod memory;
 mod metrics;
 pub mod policy;
+mod random;
 mod record;
 mod region;
 mod replicate;

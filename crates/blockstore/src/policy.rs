@@ -19,7 +19,6 @@
 pub mod conformance;
 mod links;
 mod lru;
-pub(crate) mod rng;
 
 use std::fmt;
 

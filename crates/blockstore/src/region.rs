@@ -20,9 +20,6 @@ mod shared;
 #[cfg(test)]
 #[cfg(loom)]
 mod loom_tests;
-#[cfg(test)]
-#[cfg(not(loom))]
-mod test_support;
 
 pub(crate) use arena::Arena;
 pub use disk::{DirectoryStatus, DiskStatus};

@@ -1,29 +1,12 @@
 //! Each fuzz body over seeded random inputs, as a plain test.
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| self.next());
-        words.take(len.div_ceil(8)).flat_map(u64::to_le_bytes).take(len).collect()
-    }
-}
-
 /// Runs a body over so many inputs, from empty ones to some of `len_max` bytes; half of them are mostly small
 /// numbers, as lengths and choices are.
 fn run(name: &str, body: fn(&[u8]), inputs: u64, len_max: u64) {
     for seed in 0..inputs {
-        let mut random = Random(seed);
-        let len = random.next() % (len_max * (seed + 1) / inputs + 1);
-        let mut input = random.bytes(len as usize);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let len = random.u64(..=len_max * (seed + 1) / inputs);
+        let mut input: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(len as usize).collect();
         if seed % 2 == 1 {
             input.iter_mut().filter(|byte| **byte % 4 != 0).for_each(|byte| *byte %= 5);
         }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::rng::Rng;
 use super::{EvictionPolicy, Offer, Slot};
+use crate::random::Random;
 use crate::{BlockId, DatasetId};
 
 /// Runs of each length; short ones first, so that a fault shows in a short sequence.
@@ -94,7 +94,7 @@ struct Run {
     policy: Box<dyn EvictionPolicy>,
     twin: Box<dyn EvictionPolicy>,
     seed: u64,
-    rng: Rng,
+    random: Random,
     blocks: BTreeMap<Slot, BlockId>,
     vacant: Vec<Slot>,
     done: Vec<Operation>,
@@ -106,7 +106,7 @@ impl Run {
             policy: make(),
             twin: make(),
             seed,
-            rng: Rng::new(seed),
+            random: Random::new(seed),
             blocks: BTreeMap::new(),
             vacant: Vec::new(),
             done: Vec::new(),
@@ -123,7 +123,7 @@ impl Run {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.rng.below(16) {
+        match self.random.below(16) {
             0..=5 => self.insert()?,
             6..=9 => self.touch()?,
             10..=11 => self.remove_any()?,
@@ -134,19 +134,21 @@ impl Run {
     }
 
     fn any_slot(&mut self) -> Option<Slot> {
-        let nth = self.rng.below(self.blocks.len() as u64) as usize;
+        let nth = self.random.index(self.blocks.len());
         self.blocks.keys().nth(nth).copied()
     }
 
     fn any_dataset(&mut self) -> DatasetId {
-        DatasetId([0, 1, 2, 1 << 40, u64::MAX].get(self.rng.below(5) as usize).copied().unwrap_or_default())
+        DatasetId(
+            [0, 1, 2, 1 << 40, u64::MAX].get(self.random.below(5) as usize).copied().unwrap_or_default(),
+        )
     }
 
     fn insert(&mut self) -> Result<(), String> {
         let slot = if self.vacant.is_empty() {
             Slot(self.blocks.len() as u32)
         } else {
-            let nth = self.rng.below(self.vacant.len() as u64) as usize;
+            let nth = self.random.index(self.vacant.len());
             self.vacant.swap_remove(nth)
         };
         let dataset = self.any_dataset();
@@ -154,7 +156,7 @@ impl Run {
             self.blocks.values().filter(|b| b.dataset == dataset).map(|b| b.partition).collect();
         let partition = (0..).find(|partition| !taken.contains(partition)).unwrap_or_default();
         let block = BlockId { dataset, partition };
-        let bytes = self.rng.next() >> (24 + self.rng.below(40));
+        let bytes = self.random.next() >> (24 + self.random.below(40));
         self.blocks.insert(slot, block);
         self.done.push(Operation::Insert { slot, block, bytes });
         self.tell(|policy| policy.insert(slot, block, bytes))
@@ -183,7 +185,7 @@ impl Run {
     /// Makes room as the store does: takes some of what is offered and skips the rest.
     fn evict(&mut self) -> Result<(), String> {
         for slot in self.rank()? {
-            if self.rng.below(2) == 0 {
+            if self.random.below(2) == 0 {
                 self.remove(slot)?;
             }
         }
@@ -191,10 +193,10 @@ impl Run {
     }
 
     fn rank(&mut self) -> Result<Vec<Slot>, String> {
-        let requester = (self.rng.below(2) == 0).then(|| self.any_dataset());
-        let stop_after = match self.rng.below(6) {
+        let requester = (self.random.below(2) == 0).then(|| self.any_dataset());
+        let stop_after = match self.random.below(6) {
             0 => usize::MAX,
-            _ => 1 + self.rng.below(4) as usize,
+            _ => 1 + self.random.below(4) as usize,
         };
         self.done.push(Operation::Rank { requester, stop_after });
         let offered = self.offers(requester, stop_after)?;

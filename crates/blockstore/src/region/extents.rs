@@ -244,7 +244,7 @@ fn page_bytes(run: &Range<u64>, page: u64) -> u64 {
 #[cfg(not(loom))]
 mod tests {
     use super::*;
-    use crate::region::test_support::Random;
+    use crate::random::Random;
 
     const PAGE: u64 = 4 * ALIGN;
 

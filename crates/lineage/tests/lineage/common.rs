@@ -56,20 +56,17 @@ impl Residency for Kept {
     }
 }
 
-/// Xorshift: the same numbers on every run.
-pub(crate) struct Random(u64);
+/// The same choices on every run.
+pub(crate) struct Random(fastrand::Rng);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// A number below `limit`, or zero.
     pub(crate) fn below(&mut self, limit: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 32) as u32).checked_rem(limit).unwrap_or(0)
+        self.0.u32(..limit.max(1))
     }
 
     pub(crate) fn percent(&mut self, percent: u32) -> bool {

@@ -2,7 +2,7 @@
 
 use super::super::pools::{TaskId, Verdict};
 use super::*;
-use crate::policy::rng::Rng;
+use crate::random::Random;
 
 const BUDGET: i128 = 1_000;
 
@@ -61,13 +61,13 @@ fn claim_of(task: Option<TaskId>, held_bytes: u64) -> Claim {
     task.map_or(Claim::Storage { held_bytes }, |task| Claim::Execution { task })
 }
 
-fn step(rng: &mut Rng, pools: &mut Pools, model: &mut Model) -> Option<Verdict> {
-    let mode = MemoryMode::ALL[rng.below(2) as usize];
-    let nth = rng.below(model.live.len() as u64) as usize;
-    match rng.below(12) {
+fn step(random: &mut Random, pools: &mut Pools, model: &mut Model) -> Option<Verdict> {
+    let mode = MemoryMode::ALL[random.below(2) as usize];
+    let nth = random.index(model.live.len());
+    match random.below(12) {
         0 if model.tasks.len() < 6 => model.tasks.push(pools.register_task()),
         1 if !model.tasks.is_empty() => {
-            let task = model.tasks.swap_remove(rng.below(model.tasks.len() as u64) as usize);
+            let task = model.tasks.swap_remove(random.index(model.tasks.len()));
             for (_, mode, bytes) in model.live.extract_if(.., |(owner, ..)| *owner == Some(task)) {
                 pools.release(mode, Claim::Execution { task }, bytes);
             }
@@ -78,16 +78,16 @@ fn step(rng: &mut Rng, pools: &mut Pools, model: &mut Model) -> Option<Verdict> 
             pools.release(mode, claim_of(task, bytes), bytes);
         }
         _ => {
-            let execution = rng.below(4) > 0 && !model.tasks.is_empty();
-            let task = execution.then(|| model.tasks[rng.below(model.tasks.len() as u64) as usize]);
+            let execution = random.below(4) > 0 && !model.tasks.is_empty();
+            let task = execution.then(|| model.tasks[random.index(model.tasks.len())]);
             let held = model.live.get(nth).map_or(0, |(owner, m, bytes)| match owner {
                 None if *m == mode => *bytes,
                 _ => 0,
             });
-            let bytes = match rng.below(50) {
-                0 => u64::MAX - rng.below(3),
+            let bytes = match random.below(50) {
+                0 => u64::MAX - random.below(3),
                 1..12 => pools.snapshot(0).mode(mode).free_bytes,
-                magnitude => rng.below(1 << (magnitude % 10)),
+                magnitude => random.below(1 << (magnitude % 10)),
             };
             let claim = claim_of(task, held);
             let (expected, verdict) = (model.expected(mode, claim, bytes), pools.acquire(mode, claim, bytes));
@@ -124,12 +124,12 @@ fn the_pools_follow_the_rules() {
     let mut seen = [0; 4];
     for seed in 0..48 {
         let fraction = [0.5, 0.0, 1.0, 0.9][seed as usize % 4];
-        let mut rng = Rng::new(seed);
+        let mut random = Random::new(seed);
         let mut pools = Pools::new(BUDGET as u64, BUDGET as u64, fraction);
         let protected = i128::from(pools.snapshot(0).heap.protected_storage_bytes);
         let mut model = Model { protected, tasks: Vec::new(), live: Vec::new() };
         for _ in 0..500 {
-            match step(&mut rng, &mut pools, &mut model) {
+            match step(&mut random, &mut pools, &mut model) {
                 Some(Verdict::Granted) => seen[0] += 1,
                 Some(Verdict::Evict { .. }) => seen[1] += 1,
                 Some(Verdict::Wait) => seen[2] += 1,

@@ -92,10 +92,10 @@ fn the_budget_holds_while_threads_reserve_evict_and_release() {
         for thread in 0..4_u64 {
             let (memory, store) = (&memory, &store);
             scope.spawn(move || {
-                let (mut rng, task) = (crate::policy::rng::Rng::new(thread), memory.task());
+                let (mut random, task) = (crate::random::Random::new(thread), memory.task());
                 for _ in 0..2_000 {
-                    let (mode, bytes) = (MemoryMode::ALL[rng.below(2) as usize], rng.below(300));
-                    match rng.below(3) {
+                    let (mode, bytes) = (MemoryMode::ALL[random.below(2) as usize], random.below(300));
+                    match random.below(3) {
                         0 => drop(store.put(mode, DatasetId(thread), bytes)),
                         1 => drop(task.reserve(mode, bytes)),
                         _ => drop(memory.try_reserve_storage(mode, bytes)),

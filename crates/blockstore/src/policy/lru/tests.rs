@@ -1,6 +1,6 @@
 use super::*;
 use crate::policy::conformance;
-use crate::policy::rng::Rng;
+use crate::random::Random;
 
 const A: DatasetId = DatasetId(1);
 const B: DatasetId = DatasetId(2);
@@ -78,13 +78,14 @@ fn a_dataset_that_left_leaves_nothing_behind() {
 #[test]
 fn agrees_with_a_plain_vector() {
     for seed in 0..20 {
-        let (mut rng, mut lru, mut model) = (Rng::new(seed), Lru::new(), Vec::<(u32, DatasetId)>::new());
+        let (mut random, mut lru, mut model) =
+            (Random::new(seed), Lru::new(), Vec::<(u32, DatasetId)>::new());
         for _ in 0..2_000 {
-            let slot = rng.below(48) as u32;
+            let slot = random.below(48) as u32;
             let at = model.iter().position(|(known, _)| *known == slot);
-            match (at, rng.below(4)) {
+            match (at, random.below(4)) {
                 (None, _) => {
-                    let dataset = DatasetId(rng.below(6));
+                    let dataset = DatasetId(random.below(6));
                     model.push((slot, dataset));
                     lru.insert(Slot(slot), block(dataset, slot), 1);
                 }
@@ -98,7 +99,7 @@ fn agrees_with_a_plain_vector() {
                     lru.touch(Slot(slot));
                 }
             }
-            let requester = (rng.below(2) == 0).then(|| DatasetId(rng.below(7)));
+            let requester = (random.below(2) == 0).then(|| DatasetId(random.below(7)));
             let expected: Vec<_> =
                 model.iter().filter(|(_, d)| Some(*d) != requester).map(|(slot, _)| *slot).collect();
             assert_eq!(ranked(&mut lru, requester), expected, "seed {seed}");

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::*;
-use crate::region::test_support::Random;
+use crate::random::Random;
 
 const MIB: usize = 1 << 20;
 

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::*;
+use crate::random::Random;
 use crate::region::segment_file::SegmentFile;
-use crate::region::test_support::Random;
 
 const MIB: u64 = 1 << 20;
 
