@@ -17,8 +17,7 @@ mod segment;
 mod segment_file;
 mod shared;
 
-#[cfg(test)]
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 mod loom_tests;
 
 pub(crate) use arena::Arena;
