@@ -1,6 +1,5 @@
 //! Counters of everything that happens to blocks.
 
-use crate::error::Residence;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
@@ -93,16 +92,5 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
-    }
-}
-
-impl LiveCounters {
-    pub(crate) fn hits(&self, residence: Residence) -> &Counter {
-        match residence {
-            Residence::Values => &self.hits_values,
-            Residence::HeapBytes => &self.hits_heap_bytes,
-            Residence::OffHeap => &self.hits_off_heap,
-            Residence::Disk => &self.hits_disk,
-        }
     }
 }

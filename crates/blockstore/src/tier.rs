@@ -1,21 +1,28 @@
 //! One memory tier: the blocks that could be evicted from it, and the policy that ranks them.
 
+mod journal;
+
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::dataset::AnyDataset;
 use crate::id::{BlockId, DatasetId};
 use crate::policy::{EvictionPolicy, Offer, Slot};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
+use journal::Journal;
 
 /// The locking shell around a policy. Its lock is held for book-keeping alone, never over I/O, user code or a
-/// drop of user data, and nothing else is locked under it.
+/// drop of user data, and nothing else is locked under it. Reads, by far the most frequent, do not take it: they are
+/// noted in a journal.
 pub(crate) struct Tier {
     inner: Mutex<Inner>,
+    touches: Journal,
 }
 
 struct Inner {
     policy: Box<dyn EvictionPolicy>,
+    /// How far the journal was read.
+    touches_read: u64,
     /// Indexed by slot.
     residents: Vec<Option<Resident>>,
     free: Vec<Slot>,
@@ -72,19 +79,32 @@ impl Drop for Victim<'_> {
 
 impl Tier {
     pub(crate) fn new(policy: Box<dyn EvictionPolicy>) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new(Inner { policy, residents: Vec::new(), free: Vec::new() }) })
+        let inner = Inner { policy, touches_read: 0, residents: Vec::new(), free: Vec::new() };
+        Arc::new(Self { inner: Mutex::new(inner), touches: Journal::new() })
     }
 
-    /// Makes a copy known, and evictable. It leaves with the returned guard.
+    /// Locks the tier, with the policy told of every touch so far.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner.lock();
+        let Inner { policy, residents, touches_read, .. } = &mut *inner;
+        self.touches.read(touches_read, |slot| {
+            if matches!(residents.get(slot.0 as usize), Some(Some(_))) {
+                policy.touch(slot);
+            }
+        });
+        inner
+    }
+
+    /// Makes a copy known, and evictable, until its slot is removed.
     pub(crate) fn insert(
-        self: &Arc<Self>,
+        &self,
         block: BlockId,
         dataset: Weak<dyn AnyDataset>,
         pins: Pins,
         bytes: u64,
-    ) -> Tracked {
+    ) -> Slot {
         let resident = Resident { block, dataset, pins, bytes, leaving: false };
-        let mut inner = self.inner.lock();
+        let mut inner = self.lock();
         let slot = inner.free.pop().unwrap_or_else(|| {
             inner.residents.push(None);
             Slot(u32::try_from(inner.residents.len() - 1).unwrap_or(u32::MAX))
@@ -93,11 +113,11 @@ impl Tier {
             *place = Some(resident);
         }
         inner.policy.insert(slot, block, bytes);
-        Tracked { tier: Arc::clone(self), slot }
+        slot
     }
 
-    fn remove(&self, slot: Slot) {
-        let mut inner = self.inner.lock();
+    pub(crate) fn remove(&self, slot: Slot) {
+        let mut inner = self.lock();
         let gone = inner.residents.get_mut(slot.0 as usize).and_then(Option::take);
         if gone.is_some() {
             inner.policy.remove(slot);
@@ -109,7 +129,7 @@ impl Tier {
 
     /// Chooses copies, coldest first, that give back at least `bytes` together; none when they could not.
     pub(crate) fn choose(&self, bytes: u64, requester: Option<DatasetId>) -> Vec<Victim<'_>> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.lock();
         let Inner { policy, residents, .. } = &mut *inner;
         let mut chosen = Vec::new();
         let mut sum = 0_u64;
@@ -136,10 +156,10 @@ impl Tier {
     }
 
     /// Marks a copy as just used. One that has left meanwhile is ignored, or its slot's next holder marked.
+    #[inline]
     pub(crate) fn touch(&self, slot: Slot) {
-        let mut inner = self.inner.lock();
-        if matches!(inner.residents.get(slot.0 as usize), Some(Some(_))) {
-            inner.policy.touch(slot);
+        if self.touches.note(slot) {
+            drop(self.lock());
         }
     }
 }
@@ -147,23 +167,5 @@ impl Tier {
 impl fmt::Debug for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tier").finish_non_exhaustive()
-    }
-}
-
-/// A copy's place in its tier, for as long as the store lists it.
-pub(crate) struct Tracked {
-    tier: Arc<Tier>,
-    slot: Slot,
-}
-
-impl Tracked {
-    pub(crate) fn slot(&self) -> Slot {
-        self.slot
-    }
-}
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        self.tier.remove(self.slot);
     }
 }

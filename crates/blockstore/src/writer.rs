@@ -10,7 +10,7 @@ use crate::error::{Error, Residence};
 use crate::events::Event;
 use crate::id::BlockId;
 use crate::memory::MemoryMode;
-use crate::residence::MemoryCopy;
+use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::table::{FlightOf, Stored};
 use crate::unroll::{BytesUnroll, Ground, ValuesUnroll};
@@ -76,7 +76,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let ground = inner.ground(partition);
         let level = inner.facts.level;
         let nothing = |mode| ground.core.memory().reserve_storage(mode, 0, None);
-        let mode = if level.uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
+        let mode = level.memory_mode();
         let unroll = match nothing(mode) {
             Ok(charge) if level.is_deserialized() => Unroll::Values(ValuesUnroll::new(charge)),
             Ok(charge) if level.uses_memory() => Unroll::Bytes(BytesUnroll::in_memory(charge)),
@@ -211,20 +211,21 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             return Ok(Finished::Refused(self.into_unrolled()));
         }
         let (memory, disk) = match std::mem::replace(&mut self.unroll, Unroll::Taken) {
-            Unroll::Values(values) => (Some(MemoryCopy::Values(values.finish())), None),
+            Unroll::Values(values) => (Some(Form::Values(values.finish())), None),
             Unroll::Bytes(mut unroll) => {
                 let Some(bytes) = unroll.finish(&self.ground)? else {
                     self.unroll = Unroll::Bytes(unroll);
                     return Ok(Finished::Refused(self.into_unrolled()));
                 };
                 match unroll.mode() {
-                    Some(mode) => (Some(MemoryCopy::Bytes { mode, bytes }), None),
+                    Some(mode) => (Some(Form::Bytes { mode, bytes }), None),
                     None => (None, Some(Arc::new(bytes))),
                 }
             }
             Unroll::Taken => (None, None),
         };
-        Ok(Finished::Stored(self.publish(memory.map(Arc::new), disk)))
+        let memory = memory.map(|form| self.inner.copy(self.partition, form));
+        Ok(Finished::Stored(self.publish(memory, disk)))
     }
 
     fn publish(
@@ -235,19 +236,14 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let facts = &self.inner.facts;
         let empty = || Arc::new(SerializedBlock::new(facts.kind.codec.id(), facts.compression, Vec::new()));
         let block = match &memory {
-            Some(copy) => Block::in_memory(facts, self.partition, Arc::clone(copy)),
+            Some(copy) => Block::in_memory(Arc::clone(copy)),
             None => self.inner.disk_block(self.partition, &disk.clone().unwrap_or_else(empty)),
         };
         let replicas = self.replicate(&block);
         let bytes = memory.as_ref().map_or(0, |copy| copy.charged_bytes())
             + disk.as_ref().map_or(0, |bytes| bytes.stored_bytes());
-        let stored = Stored {
-            records: block.len(),
-            replicas,
-            memory: memory.map(|copy| self.inner.list(self.partition, copy)),
-            disk,
-            memory_bytes: None,
-        };
+        let stored =
+            Stored { replicas, memory: memory.map(|copy| self.inner.list(copy)), disk, memory_bytes: 0 };
         // A block that was removed while it was written is the caller's alone.
         let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
         self.flight.settle(unlisted.is_none().then(|| block.clone()));
@@ -306,8 +302,8 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             Unroll::Values(values) => Unrolled::of_values(values.finish()),
             Unroll::Bytes(bytes) => {
                 let mode = bytes.mode().unwrap_or(MemoryMode::Heap);
-                let copy = MemoryCopy::Bytes { mode, bytes: bytes.into_kept(&self.ground) };
-                Unrolled::of_bytes(Block::in_memory(&self.inner.facts, self.partition, Arc::new(copy)))
+                let form = Form::Bytes { mode, bytes: bytes.into_kept(&self.ground) };
+                Unrolled::of_bytes(Block::in_memory(self.inner.copy(self.partition, form)))
             }
             Unroll::Taken => Unrolled::empty(),
         }

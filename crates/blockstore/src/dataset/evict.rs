@@ -6,7 +6,7 @@ use super::Inner;
 use crate::error::Error;
 use crate::events::{Event, EvictReason};
 use crate::policy::Slot;
-use crate::residence::MemoryCopy;
+use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::table::Taken;
 use crate::unroll::{BytesUnroll, Ground};
@@ -53,15 +53,15 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// Writes a copy in memory to disk: bytes as they are, values encoded a chunk at a time.
     fn spill(&self, partition: u32, copy: &MemoryCopy<T>) -> Result<SerializedBlock, Error> {
         let ground = self.ground(partition);
-        let spilled = match copy {
-            MemoryCopy::Bytes { bytes, .. } => {
+        let spilled = match &copy.form {
+            Form::Bytes { bytes, .. } => {
                 let moved = bytes
                     .chunks()
                     .iter()
                     .map(|chunk| Ok(chunk.moved_to(ground.write_to_disk(chunk.stored())?)));
                 SerializedBlock::new(bytes.codec(), bytes.compression(), moved.collect::<Result<_, Error>>()?)
             }
-            MemoryCopy::Values(values) => {
+            Form::Values(values) => {
                 let mut unroll = BytesUnroll::on_disk();
                 for run in &values.runs {
                     unroll.push_all(&ground, run).1?;

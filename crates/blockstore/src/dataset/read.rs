@@ -11,7 +11,7 @@ use crate::events::Event;
 use crate::format::{Chunk, ChunkError};
 use crate::memory::MemoryMode;
 use crate::policy::Slot;
-use crate::residence::MemoryCopy;
+use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::table::{Found, Taken};
 use crate::unroll::{HeapChunk, ValuesUnroll};
@@ -21,19 +21,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
     pub(crate) fn read(self: &Arc<Self>, partition: u32) -> Result<Option<Block<T>>, Error> {
         let mut damage = None;
         loop {
-            let (read, residence) = match self.table.find(partition) {
-                Found::Memory { copy, slot } => {
-                    let residence = copy.residence();
-                    (self.read_memory(partition, copy, slot), residence)
-                }
-                Found::Disk { bytes, memory_bytes } => {
-                    (self.read_disk(partition, &bytes, memory_bytes), Residence::Disk)
-                }
+            let read = match self.table.find(partition) {
+                Found::Memory { copy, slot } => self.read_memory(copy, slot),
+                Found::Disk { bytes, memory_bytes } => self.read_disk(partition, &bytes, memory_bytes),
                 Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
             };
             match read {
-                Ok(block) => {
-                    self.facts.counters.hits(residence).add(1);
+                Ok((block, residence)) => {
                     self.core.events.emit(|| Event::Hit { block: block.id(), residence });
                     return Ok(Some(block));
                 }
@@ -43,14 +37,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    fn read_memory(&self, partition: u32, copy: Arc<MemoryCopy<T>>, slot: Slot) -> Result<Block<T>, Error> {
+    /// Reads a copy that was counted as a hit.
+    fn read_memory(&self, copy: Arc<MemoryCopy<T>>, slot: Slot) -> Result<(Block<T>, Residence), Error> {
+        let (partition, residence) = (copy.partition, copy.residence());
         match self.verified(&copy) {
             Ok(()) => {
-                self.core.tier(copy.mode()).touch(slot);
-                Ok(Block::in_memory(&self.facts, partition, copy))
+                self.facts.tier.touch(slot);
+                Ok((Block::in_memory(copy), residence))
             }
             Err((chunk, source)) => {
-                let residence = copy.residence();
+                self.table.uncount_hit(&copy);
                 self.discarded(partition, residence, self.table.take_memory(partition, &copy));
                 Err(self.corrupt(partition, residence, chunk, source))
             }
@@ -61,8 +57,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self: &Arc<Self>,
         partition: u32,
         bytes: &Arc<SerializedBlock>,
-        memory_bytes: Option<u64>,
-    ) -> Result<Block<T>, Error> {
+        memory_bytes: u64,
+    ) -> Result<(Block<T>, Residence), Error> {
         let read = self
             .readable(partition, bytes)
             .and_then(|()| self.promoted(partition, bytes, memory_bytes))
@@ -70,12 +66,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
         if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
             self.discarded(partition, Residence::Disk, self.table.take_disk(partition, bytes));
         }
-        read
+        let block = read?;
+        self.facts.counters.hits_disk.add(1);
+        Ok((block, Residence::Disk))
     }
 
     fn verified(&self, copy: &MemoryCopy<T>) -> Result<(), (usize, ChunkError)> {
-        match copy {
-            MemoryCopy::Bytes { bytes, .. } if self.core.verifies_memory() => bytes.verify(),
+        match &copy.form {
+            Form::Bytes { bytes, .. } if self.core.verifies_memory() => bytes.verify(),
             _ => Ok(()),
         }
     }
@@ -109,25 +107,26 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self: &Arc<Self>,
         partition: u32,
         disk: &Arc<SerializedBlock>,
-        memory_bytes: Option<u64>,
+        memory_bytes: u64,
     ) -> Result<Option<Block<T>>, Error> {
         let level = self.facts.level;
         if !level.uses_memory() {
             return Ok(None);
         }
-        let copy = if level.is_deserialized() {
+        let form = if level.is_deserialized() {
             self.promoted_values(partition, disk, memory_bytes)?
         } else {
-            let mode = if level.uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
-            let copy = self.promoted_bytes(disk, mode);
+            let mode = level.memory_mode();
+            let form = self.promoted_bytes(disk, mode);
             self.core.release(disk);
-            copy
+            form
         };
-        let Some(copy) = copy.map(Arc::new) else { return Ok(None) };
+        let Some(form) = form else { return Ok(None) };
+        let copy = self.copy(partition, form);
         let bytes = copy.charged_bytes();
         let residence = copy.residence();
-        let block = Block::in_memory(&self.facts, partition, Arc::clone(&copy));
-        let listed = self.list(partition, copy);
+        let block = Block::in_memory(Arc::clone(&copy));
+        let listed = self.list(copy);
         if self.table.add_memory(partition, disk, listed).is_none() {
             self.facts.counters.promotions.add(1);
             self.facts.counters.promoted_bytes.add(bytes);
@@ -141,10 +140,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
         &self,
         partition: u32,
         disk: &Arc<SerializedBlock>,
-        memory_bytes: Option<u64>,
-    ) -> Result<Option<MemoryCopy<T>>, Error> {
+        memory_bytes: u64,
+    ) -> Result<Option<Form<T>>, Error> {
         // Decoded records never take less than the bytes they were encoded to by much; knowing better needs a try.
-        let need = memory_bytes.unwrap_or_else(|| disk.stored_bytes());
+        let need = if memory_bytes > 0 { memory_bytes } else { disk.stored_bytes() };
         let Ok(charge) = self.core.memory().reserve_storage(MemoryMode::Heap, need, Some(self.facts.id))
         else {
             return Ok(None);
@@ -159,11 +158,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 return Ok(None);
             }
         }
-        Ok(Some(MemoryCopy::Values(values.finish())))
+        Ok(Some(Form::Values(values.finish())))
     }
 
     /// Copies the chunks as they are.
-    fn promoted_bytes(&self, disk: &SerializedBlock, mode: MemoryMode) -> Option<MemoryCopy<T>> {
+    fn promoted_bytes(&self, disk: &SerializedBlock, mode: MemoryMode) -> Option<Form<T>> {
         let need = disk.stored_bytes();
         let mut charge = self.core.memory().reserve_storage(mode, need, Some(self.facts.id)).ok()?;
         let copied = |chunk: &Chunk| {
@@ -179,6 +178,6 @@ impl<T: Send + Sync + 'static> Inner<T> {
         };
         let chunks = disk.chunks().iter().map(copied).collect::<Option<Vec<_>>>()?;
         let bytes = SerializedBlock::new(disk.codec(), disk.compression(), chunks);
-        Some(MemoryCopy::Bytes { mode, bytes })
+        Some(Form::Bytes { mode, bytes })
     }
 }

@@ -6,7 +6,7 @@ use crate::codec::{Bincode, CodecId, Pod};
 use crate::error::{Error, Residence};
 use crate::format::{Chunk, ChunkEncoder, ChunkInfo, Compression};
 use crate::memory::MemoryMode;
-use crate::residence::MemoryCopy;
+use crate::residence::Form;
 use crate::serialized::SerializedBlock;
 use crate::table::{Claim, Stored};
 use crate::unroll::BytesUnroll;
@@ -60,9 +60,9 @@ fn plant(dataset: &StoredDataset<u64>, memory: Option<SerializedBlock>, disk: Op
     let inner = dataset.inner();
     let Claim::Granted(flight) = inner.table.claim(0) else { panic!("partition 0 is there already") };
     let mode = if dataset.level().uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
-    let memory = memory.map(|bytes| inner.list(0, Arc::new(MemoryCopy::Bytes { mode, bytes })));
+    let memory = memory.map(|bytes| inner.list(inner.copy(0, Form::Bytes { mode, bytes })));
     let disk = disk.map(Arc::new);
-    let stored = Stored { records: 1_000, replicas: 1, memory, disk, memory_bytes: None };
+    let stored = Stored { replicas: 1, memory, disk, memory_bytes: 0 };
     assert!(inner.table.publish(0, &flight, stored).is_none());
     flight.settle(None);
 }
