@@ -80,13 +80,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// A copy, made known to its tier; it becomes visible to readers with the table.
-    pub(crate) fn list(&self, copy: Arc<MemoryCopy<T>>) -> Listed<T> {
+    pub(crate) fn list(&self, copy: Arc<MemoryCopy<T>>, on_disk: bool) -> Listed<T> {
         let this: Weak<Self> = Weak::clone(&self.this);
         let slot = self.facts.tier.insert(
             self.facts.block(copy.partition),
             this,
             crate::tier::Pins::of(&copy),
             copy.charged_bytes(),
+            !on_disk && self.facts.level.uses_disk(),
         );
         Listed { copy, slot }
     }

@@ -22,7 +22,7 @@ use crate::replicate::Replicator;
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::sync::Mutex;
-use crate::tier::Tier;
+use crate::tier::{Among, Choice, Tier};
 
 /// Keeps the blocks of datasets at their storage levels, within a memory budget.
 ///
@@ -261,38 +261,48 @@ impl Core {
     }
 }
 
-/// Victims that could not be written to disk before one request for memory gives up: a full disk must not make
+/// Victims that could not be written to disk before one request for memory goes on without: a full disk must not make
 /// every request try every block.
 const SPILL_FAILURES_MAX: usize = 8;
 
 impl Reclaim for Core {
     fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed {
         let tier = self.tier(mode);
-        let mut given_back = 0;
-        let mut failures = 0;
-        // Held to the end, so that none is chosen twice.
-        let mut passed_over = Vec::new();
-        while given_back < bytes && failures < SPILL_FAILURES_MAX {
-            let victims = tier.choose(bytes - given_back, requester);
-            if victims.is_empty() {
-                break;
-            }
+        let (mut given_back, mut failures) = (0, 0);
+        while given_back < bytes {
+            let among = match failures {
+                0 => Among::All,
+                1..SPILL_FAILURES_MAX => Among::Willing,
+                _ => Among::NeedNoWrite,
+            };
+            let victims = match tier.choose(bytes - given_back, requester, among) {
+                Choice::Victims(victims) => victims,
+                Choice::Others { departures } => {
+                    tier.wait_for_departure(departures);
+                    return Reclaimed { bytes: given_back, others_gave_back: true };
+                }
+                Choice::TooLittle => break,
+            };
             for victim in victims {
+                if given_back >= bytes || (failures >= SPILL_FAILURES_MAX && victim.must_be_written) {
+                    continue;
+                }
                 let evicted = match victim.dataset.upgrade() {
                     Some(dataset) => dataset.evict_slot(victim.block.partition, victim.slot),
                     None => Ok(0),
                 };
                 match evicted {
-                    Ok(0) => passed_over.push(victim),
+                    // It left another way meanwhile, or is just leaving.
+                    Ok(0) => victim.could_not_leave(),
                     Ok(bytes) => given_back += bytes,
-                    // It could not be written to disk, so it stays; the error was counted where it happened.
+                    // It could not be written to disk, so it stays; counted where it happened.
                     Err(_) => {
                         failures += 1;
-                        passed_over.push(victim);
+                        victim.could_not_leave();
                     }
                 }
             }
         }
-        Reclaimed { bytes: given_back }
+        Reclaimed { bytes: given_back, others_gave_back: false }
     }
 }

@@ -242,8 +242,12 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let replicas = self.replicate(&block);
         let bytes = memory.as_ref().map_or(0, |copy| copy.charged_bytes())
             + disk.as_ref().map_or(0, |bytes| bytes.stored_bytes());
-        let stored =
-            Stored { replicas, memory: memory.map(|copy| self.inner.list(copy)), disk, memory_bytes: 0 };
+        let stored = Stored {
+            replicas,
+            memory: memory.map(|copy| self.inner.list(copy, disk.is_some())),
+            disk,
+            memory_bytes: 0,
+        };
         // A block that was removed while it was written is the caller's alone.
         let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
         self.flight.settle(unlisted.is_none().then(|| block.clone()));

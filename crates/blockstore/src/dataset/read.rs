@@ -126,7 +126,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let bytes = copy.charged_bytes();
         let residence = copy.residence();
         let block = Block::in_memory(Arc::clone(&copy));
-        let listed = self.list(copy);
+        let listed = self.list(copy, true);
         if self.table.add_memory(partition, disk, listed).is_none() {
             self.facts.counters.promotions.add(1);
             self.facts.counters.promoted_bytes.add(bytes);
