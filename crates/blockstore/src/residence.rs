@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::dataset::DatasetFacts;
 use crate::error::Residence;
 use crate::memory::{MemoryMode, Reservation};
+use crate::region::arena_bytes;
 use crate::serialized::SerializedBlock;
 
 /// Values on the heap: runs of records, none of which is ever moved once it is full.
@@ -50,7 +51,10 @@ impl<T> MemoryCopy<T> {
     pub(crate) fn charged_bytes(&self) -> u64 {
         match &self.form {
             Form::Values(values) => values.charge.as_ref().map_or(0, Reservation::bytes),
-            Form::Bytes { bytes, .. } => bytes.stored_bytes(),
+            Form::Bytes { mode: MemoryMode::Heap, bytes } => bytes.stored_bytes(),
+            Form::Bytes { mode: MemoryMode::OffHeap, bytes } => {
+                bytes.chunks().iter().map(|chunk| arena_bytes(chunk.stored().len())).sum()
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::id::{BlockId, DatasetId};
 use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation};
 use crate::metrics::{Counters, LiveCounters};
 use crate::record::{Record, RecordKind};
-use crate::region::{Arena, DiskStatus, DiskStore, RegionError};
+use crate::region::{Arena, DiskStatus, DiskStore, ExtentMut, RegionError, arena_bytes};
 use crate::replicate::Replicator;
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
@@ -191,14 +191,48 @@ impl Core {
         }
     }
 
-    /// Copies stored bytes into the arena, with their part of the charge; none when no extent is free.
-    pub(crate) fn write_to_arena(&self, stored: &[u8], charge: &mut Reservation) -> Option<Bytes> {
+    /// Copies stored bytes into the arena, with their part of the charge; none when there is no place for them.
+    pub(crate) fn write_to_arena(
+        &self,
+        requester: Option<DatasetId>,
+        stored: &[u8],
+        charge: &mut Reservation,
+    ) -> Option<Bytes> {
         if stored.is_empty() {
             return Some(Bytes::new());
         }
-        let mut extent = self.arena.as_ref()?.allocate(stored.len())?;
+        let mut extent = self.arena_extent(requester, stored.len(), stored.len())?;
         extent.copy_from_slice(stored);
-        Some(extent.freeze(stored.len(), charge.split(stored.len() as u64)))
+        Some(extent.freeze(stored.len(), charge.split(arena_bytes(stored.len()))))
+    }
+
+    /// An extent of up to `most` and at least `least` bytes, which are charged. Where free bytes lie too scattered
+    /// for one, it is shorter than `most`; where they do not hold `least` bytes in a row, blocks of others than the
+    /// requester are evicted.
+    pub(crate) fn arena_extent(
+        &self,
+        requester: Option<DatasetId>,
+        most: usize,
+        least: usize,
+    ) -> Option<ExtentMut> {
+        let arena = self.arena.as_ref()?;
+        for _ in 0..ARENA_ROUNDS_MAX {
+            let mut len = most;
+            loop {
+                if let Some(extent) = arena.allocate(len) {
+                    return Some(extent);
+                }
+                if len == least {
+                    break;
+                }
+                len = (len / 2).max(least);
+            }
+            let reclaimed = self.reclaim(MemoryMode::OffHeap, arena_bytes(least), requester);
+            if reclaimed.bytes == 0 && !reclaimed.others_gave_back {
+                break;
+            }
+        }
+        None
     }
 
     /// Copies stored bytes to disk.
@@ -260,6 +294,9 @@ impl Core {
         }
     }
 }
+
+/// How often blocks are evicted because free bytes of the arena lie too scattered for one extent.
+const ARENA_ROUNDS_MAX: usize = 64;
 
 /// Victims that could not be written to disk before one request for memory goes on without: a full disk must not make
 /// every request try every block.

@@ -45,6 +45,9 @@ pub struct BlockWriter<T: Send + Sync + 'static> {
     refused: bool,
 }
 
+/// Records that are copied at a time from where they lie.
+const COPIED_RECORDS_MAX: usize = 1_024;
+
 enum Unroll<T> {
     Values(ValuesUnroll<T>),
     Bytes(BytesUnroll),
@@ -164,10 +167,18 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let mut kept = 0;
         while let Some(rest) = records.get(kept..).filter(|rest| !self.refused && !rest.is_empty()) {
             match &mut self.unroll {
-                Unroll::Values(_) => {
-                    let mut batch = rest.to_vec();
-                    self.append(&mut batch)?;
-                    kept = records.len() - batch.len();
+                Unroll::Values(values) => {
+                    let piece = rest.get(..COPIED_RECORDS_MAX.min(rest.len())).unwrap_or_default();
+                    match values.paid_copies(&self.ground, piece) {
+                        Some(mut batch) => {
+                            self.append(&mut batch)?;
+                            kept += piece.len() - batch.len();
+                        }
+                        None => {
+                            kept += values.copy_one_by_one(&self.ground, piece);
+                            self.refuse_or_spill()?;
+                        }
+                    }
                 }
                 Unroll::Bytes(bytes) => {
                     let (more, done) = bytes.push_all(&self.ground, rest);

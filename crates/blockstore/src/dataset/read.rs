@@ -11,6 +11,7 @@ use crate::events::Event;
 use crate::format::{Chunk, ChunkError};
 use crate::memory::MemoryMode;
 use crate::policy::Slot;
+use crate::region::arena_bytes;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::table::{Found, Taken};
@@ -163,12 +164,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// Copies the chunks as they are.
     fn promoted_bytes(&self, disk: &SerializedBlock, mode: MemoryMode) -> Option<Form<T>> {
-        let need = disk.stored_bytes();
+        let charge_of = |chunk: &Chunk| match mode {
+            MemoryMode::Heap => chunk.stored().len() as u64,
+            MemoryMode::OffHeap => arena_bytes(chunk.stored().len()),
+        };
+        let need = disk.chunks().iter().map(charge_of).sum();
         let mut charge = self.core.memory().reserve_storage(mode, need, Some(self.facts.id)).ok()?;
         let copied = |chunk: &Chunk| {
             let stored = chunk.stored();
             let place = match mode {
-                MemoryMode::OffHeap => self.core.write_to_arena(stored, &mut charge)?,
+                MemoryMode::OffHeap => self.core.write_to_arena(Some(self.facts.id), stored, &mut charge)?,
                 MemoryMode::Heap => {
                     let charge = charge.split(stored.len() as u64);
                     Bytes::from_owner(HeapChunk { bytes: stored.to_vec(), _charge: charge })

