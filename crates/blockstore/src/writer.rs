@@ -222,7 +222,14 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             return Ok(Finished::Refused(self.into_unrolled()));
         }
         let (memory, disk) = match std::mem::replace(&mut self.unroll, Unroll::Taken) {
-            Unroll::Values(values) => (Some(Form::Values(values.finish())), None),
+            Unroll::Values(mut values) => {
+                if !values.measure(&self.ground) {
+                    self.unroll = Unroll::Values(values);
+                    self.refuse_or_spill()?;
+                    return self.finish();
+                }
+                (Some(Form::Values(values.finish())), None)
+            }
             Unroll::Bytes(mut unroll) => {
                 let Some(bytes) = unroll.finish(&self.ground)? else {
                     self.unroll = Unroll::Bytes(unroll);
