@@ -4,6 +4,7 @@ mod evict;
 mod read;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crate::block::{Block, DiskRead};
 use crate::entry::{Entry, Flight};
@@ -13,13 +14,14 @@ use crate::format::{ChunkEncoder, Compression};
 use crate::id::{BlockId, DatasetId};
 use crate::level::StorageLevel;
 use crate::metrics::LiveCounters;
-use crate::policy::Slot;
+use crate::policy::{Candidate, Slot};
 use crate::record::RecordKind;
 use crate::residence::MemoryCopy;
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::store::Core;
 use crate::table::{Claim, Listed, State, Stored, Table};
+use crate::tier::Pins;
 use crate::writer::BlockWriter;
 
 /// What never changes about a dataset.
@@ -72,14 +74,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// A copy, made known to its tier; it becomes visible to readers with the table.
-    pub(crate) fn list(&self, partition: u32, copy: Arc<MemoryCopy<T>>) -> Listed<T> {
+    pub(crate) fn list(&self, partition: u32, copy: Arc<MemoryCopy<T>>, compute: Duration) -> Listed<T> {
         let this: Weak<Self> = Weak::clone(&self.this);
-        let tracked = self.core.tier(copy.mode()).insert(
-            self.facts.block(partition),
-            this,
-            crate::tier::Pins::of(&copy),
-            copy.charged_bytes(),
-        );
+        let candidate =
+            Candidate::new(self.facts.block(partition), copy.charged_bytes()).computed_in(compute);
+        let tracked = self.core.tier(copy.mode()).insert(&candidate, this, Pins::of(&copy));
         Listed { copy, tracked }
     }
 

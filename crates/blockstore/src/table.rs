@@ -1,6 +1,7 @@
 //! The blocks of one dataset, by partition.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::hash_map::Entry as MapEntry;
 use hashbrown::{HashMap, HashSet};
@@ -42,6 +43,8 @@ pub(crate) struct Stored<T> {
     pub(crate) disk: Option<Arc<SerializedBlock>>,
     /// What a copy in memory was charged, or was refused, the last time: known need for a promotion.
     pub(crate) memory_bytes: Option<u64>,
+    /// How long the block took to compute.
+    pub(crate) compute: Duration,
 }
 
 /// A copy that left the table.
@@ -57,10 +60,17 @@ pub(crate) struct Listed<T> {
     pub(crate) tracked: Tracked,
 }
 
+/// A copy on disk, and what is known for its promotion.
+pub(crate) struct DiskCopy {
+    pub(crate) bytes: Arc<SerializedBlock>,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) compute: Duration,
+}
+
 /// What a reader finds.
 pub(crate) enum Found<T> {
     Memory { copy: Arc<MemoryCopy<T>>, slot: Slot },
-    Disk { bytes: Arc<SerializedBlock>, memory_bytes: Option<u64> },
+    Disk(DiskCopy),
     InFlight(FlightOf<T>),
     Absent,
 }
@@ -94,7 +104,10 @@ impl<T> Stored<T> {
             (Some(listed), _) => {
                 Found::Memory { copy: Arc::clone(&listed.copy), slot: listed.tracked.slot() }
             }
-            (None, Some(bytes)) => Found::Disk { bytes: Arc::clone(bytes), memory_bytes: self.memory_bytes },
+            (None, Some(bytes)) => {
+                let bytes = Arc::clone(bytes);
+                Found::Disk(DiskCopy { bytes, memory_bytes: self.memory_bytes, compute: self.compute })
+            }
             (None, None) => Found::Absent,
         }
     }

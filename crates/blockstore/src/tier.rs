@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use crate::dataset::AnyDataset;
 use crate::id::{BlockId, DatasetId};
-use crate::policy::{EvictionPolicy, Offer, Slot};
+use crate::policy::{Candidate, EvictionPolicy, Offer, Removed, Slot};
 use crate::sync::Mutex;
 
 /// The locking shell around a policy. Its lock is held for book-keeping alone, never over I/O, user code or a
@@ -78,11 +78,11 @@ impl Tier {
     /// Makes a copy known, and evictable. It leaves with the returned guard.
     pub(crate) fn insert(
         self: &Arc<Self>,
-        block: BlockId,
+        candidate: &Candidate,
         dataset: Weak<dyn AnyDataset>,
         pins: Pins,
-        bytes: u64,
     ) -> Tracked {
+        let Candidate { block, bytes, .. } = *candidate;
         let resident = Resident { block, dataset, pins, bytes, leaving: false };
         let mut inner = self.inner.lock();
         let slot = inner.free.pop().unwrap_or_else(|| {
@@ -92,15 +92,15 @@ impl Tier {
         if let Some(place) = inner.residents.get_mut(slot.0 as usize) {
             *place = Some(resident);
         }
-        inner.policy.insert(slot, block, bytes);
-        Tracked { tier: Arc::clone(self), slot }
+        inner.policy.insert(slot, candidate);
+        Tracked { tier: Arc::clone(self), slot, removed: Removed::Dropped }
     }
 
-    fn remove(&self, slot: Slot) {
+    fn remove(&self, slot: Slot, removed: Removed) {
         let mut inner = self.inner.lock();
         let gone = inner.residents.get_mut(slot.0 as usize).and_then(Option::take);
         if gone.is_some() {
-            inner.policy.remove(slot);
+            inner.policy.remove(slot, removed);
             inner.free.push(slot);
         }
         drop(inner);
@@ -154,16 +154,22 @@ impl fmt::Debug for Tier {
 pub(crate) struct Tracked {
     tier: Arc<Tier>,
     slot: Slot,
+    removed: Removed,
 }
 
 impl Tracked {
     pub(crate) fn slot(&self) -> Slot {
         self.slot
     }
+
+    /// Leaves the tier as one that was taken to make room.
+    pub(crate) fn evicted(mut self) {
+        self.removed = Removed::Evicted;
+    }
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.tier.remove(self.slot);
+        self.tier.remove(self.slot, self.removed);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::block::Block;
 use crate::dataset::Inner;
@@ -232,6 +232,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         memory: Option<Arc<MemoryCopy<T>>>,
         disk: Option<Arc<SerializedBlock>>,
     ) -> Block<T> {
+        let compute = self.started.elapsed();
         let facts = &self.inner.facts;
         let empty = || Arc::new(SerializedBlock::new(facts.kind.codec.id(), facts.compression, Vec::new()));
         let block = match &memory {
@@ -244,9 +245,10 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let stored = Stored {
             records: block.len(),
             replicas,
-            memory: memory.map(|copy| self.inner.list(self.partition, copy)),
+            memory: memory.map(|copy| self.inner.list(self.partition, copy, compute)),
             disk,
             memory_bytes: None,
+            compute,
         };
         // A block that was removed while it was written is the caller's alone.
         let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
@@ -258,7 +260,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
                 drop(unlisted);
             }
         }
-        self.count_computed();
+        self.count_computed(compute);
         block
     }
 
@@ -274,12 +276,12 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         }
     }
 
-    fn count_computed(&self) {
+    fn count_computed(&self, compute: Duration) {
         let counters = &self.inner.facts.counters;
         let again = self.inner.table.note_computed(self.partition);
         let counter = if again { &counters.recomputed } else { &counters.computed };
         counter.add(1);
-        counters.compute_nanos.add(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        counters.compute_nanos.add(u64::try_from(compute.as_nanos()).unwrap_or(u64::MAX));
         self.inner.core.events.emit(|| Event::Computed { block: self.id(), again });
     }
 
@@ -301,7 +303,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     pub fn into_unrolled(mut self) -> Unrolled<T> {
         self.inner.facts.counters.refused.add(1);
         self.inner.core.events.emit(|| Event::Refused { block: self.id() });
-        self.count_computed();
+        self.count_computed(self.started.elapsed());
         match std::mem::replace(&mut self.unroll, Unroll::Taken) {
             Unroll::Values(values) => Unrolled::of_values(values.finish()),
             Unroll::Bytes(bytes) => {

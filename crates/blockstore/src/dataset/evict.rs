@@ -8,7 +8,7 @@ use crate::events::{Event, EvictReason};
 use crate::policy::Slot;
 use crate::residence::MemoryCopy;
 use crate::serialized::SerializedBlock;
-use crate::table::Taken;
+use crate::table::{Listed, Taken};
 use crate::unroll::{BytesUnroll, Ground};
 
 impl<T: Send + Sync + 'static> Inner<T> {
@@ -45,7 +45,12 @@ impl<T: Send + Sync + 'static> Inner<T> {
             bytes,
             reason,
         });
-        drop(listed);
+        let Listed { copy, tracked } = listed;
+        drop(copy);
+        match reason {
+            EvictReason::Room => tracked.evicted(),
+            EvictReason::Asked => drop(tracked),
+        }
         self.remove_replicas(partition, forgotten_replicas);
         Ok(Some(bytes))
     }

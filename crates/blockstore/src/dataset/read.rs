@@ -13,7 +13,7 @@ use crate::memory::MemoryMode;
 use crate::policy::Slot;
 use crate::residence::MemoryCopy;
 use crate::serialized::SerializedBlock;
-use crate::table::{Found, Taken};
+use crate::table::{DiskCopy, Found, Taken};
 use crate::unroll::{HeapChunk, ValuesUnroll};
 
 impl<T: Send + Sync + 'static> Inner<T> {
@@ -26,9 +26,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                     let residence = copy.residence();
                     (self.read_memory(partition, copy, slot), residence)
                 }
-                Found::Disk { bytes, memory_bytes } => {
-                    (self.read_disk(partition, &bytes, memory_bytes), Residence::Disk)
-                }
+                Found::Disk(copy) => (self.read_disk(partition, &copy), Residence::Disk),
                 Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
             };
             match read {
@@ -57,18 +55,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    fn read_disk(
-        self: &Arc<Self>,
-        partition: u32,
-        bytes: &Arc<SerializedBlock>,
-        memory_bytes: Option<u64>,
-    ) -> Result<Block<T>, Error> {
+    fn read_disk(self: &Arc<Self>, partition: u32, copy: &DiskCopy) -> Result<Block<T>, Error> {
         let read = self
-            .readable(partition, bytes)
-            .and_then(|()| self.promoted(partition, bytes, memory_bytes))
-            .map(|promoted| promoted.unwrap_or_else(|| self.disk_block(partition, bytes)));
+            .readable(partition, &copy.bytes)
+            .and_then(|()| self.promoted(partition, copy))
+            .map(|promoted| promoted.unwrap_or_else(|| self.disk_block(partition, &copy.bytes)));
         if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
-            self.discarded(partition, Residence::Disk, self.table.take_disk(partition, bytes));
+            self.discarded(partition, Residence::Disk, self.table.take_disk(partition, &copy.bytes));
         }
         read
     }
@@ -105,18 +98,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// A copy back in memory, if the level wants one and memory is granted.
-    fn promoted(
-        self: &Arc<Self>,
-        partition: u32,
-        disk: &Arc<SerializedBlock>,
-        memory_bytes: Option<u64>,
-    ) -> Result<Option<Block<T>>, Error> {
+    fn promoted(self: &Arc<Self>, partition: u32, disk: &DiskCopy) -> Result<Option<Block<T>>, Error> {
+        let DiskCopy { bytes: disk, memory_bytes, compute } = disk;
         let level = self.facts.level;
         if !level.uses_memory() {
             return Ok(None);
         }
         let copy = if level.is_deserialized() {
-            self.promoted_values(partition, disk, memory_bytes)?
+            self.promoted_values(partition, disk, *memory_bytes)?
         } else {
             let mode = if level.uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
             let copy = self.promoted_bytes(disk, mode);
@@ -127,7 +116,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let bytes = copy.charged_bytes();
         let residence = copy.residence();
         let block = Block::in_memory(&self.facts, partition, Arc::clone(&copy));
-        let listed = self.list(partition, copy);
+        let listed = self.list(partition, copy, *compute);
         if self.table.add_memory(partition, disk, listed).is_none() {
             self.facts.counters.promotions.add(1);
             self.facts.counters.promoted_bytes.add(bytes);

@@ -1,6 +1,7 @@
 //! Copies that go bad, made by hand: what a cosmic ray does to memory no test can do from outside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::codec::{Bincode, CodecId, Pod};
 use crate::error::{Error, Residence};
@@ -60,9 +61,11 @@ fn plant(dataset: &StoredDataset<u64>, memory: Option<SerializedBlock>, disk: Op
     let inner = dataset.inner();
     let Claim::Granted(flight) = inner.table.claim(0) else { panic!("partition 0 is there already") };
     let mode = if dataset.level().uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
-    let memory = memory.map(|bytes| inner.list(0, Arc::new(MemoryCopy::Bytes { mode, bytes })));
+    let memory =
+        memory.map(|bytes| inner.list(0, Arc::new(MemoryCopy::Bytes { mode, bytes }), Duration::ZERO));
     let disk = disk.map(Arc::new);
-    let stored = Stored { records: 1_000, replicas: 1, memory, disk, memory_bytes: None };
+    let stored =
+        Stored { records: 1_000, replicas: 1, memory, disk, memory_bytes: None, compute: Duration::ZERO };
     assert!(inner.table.publish(0, &flight, stored).is_none());
     flight.settle(None);
 }

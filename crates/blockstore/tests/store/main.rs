@@ -30,6 +30,7 @@ mod levels;
 mod panics;
 #[cfg(test)]
 mod pins;
+mod policies;
 #[cfg(test)]
 mod replication;
 #[cfg(test)]
