@@ -30,6 +30,7 @@ mod levels;
 mod panics;
 #[cfg(test)]
 mod pins;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod replication;
