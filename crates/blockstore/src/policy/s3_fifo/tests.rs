@@ -102,6 +102,9 @@ fn in_the_main_queue_a_block_goes_round_once_for_each_read() {
         (0..reads).for_each(|_| s3.touch(Slot(slot)));
     }
     assert_eq!(offers(&mut s3, None, 9), [0, 2, 1, 3]);
+    // Going round uses up a read.
+    assert_eq!(offers(&mut s3, None, 1), [0]);
+    assert_eq!(offers(&mut s3, None, 9), [2, 0, 1, 3]);
 }
 
 #[test]
