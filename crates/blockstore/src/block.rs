@@ -11,7 +11,7 @@ use crate::dataset::DatasetFacts;
 use crate::error::{Error, Residence};
 use crate::format::Chunk;
 use crate::id::BlockId;
-use crate::residence::MemoryCopy;
+use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::store::Core;
 
@@ -27,23 +27,23 @@ const BATCH_RECORDS: usize = 1024;
 /// Values, and plain-old-data bytes, are read by reference and nothing is cloned. Other bytes are decoded as they
 /// are read, a batch at a time; the whole block is never decoded at once.
 pub struct Block<T> {
-    facts: Arc<DatasetFacts<T>>,
-    partition: u32,
     copy: BlockCopy<T>,
 }
 
 enum BlockCopy<T> {
     Memory(Arc<MemoryCopy<T>>),
-    Disk(Arc<DiskRead>),
+    Disk(Arc<DiskRead<T>>),
 }
 
 /// Reads a copy on disk. When the last reader is gone, the mapped pages leave the process; the kernel may cache them.
-pub(crate) struct DiskRead {
+pub(crate) struct DiskRead<T> {
+    pub(crate) facts: Arc<DatasetFacts<T>>,
+    pub(crate) partition: u32,
     pub(crate) bytes: Arc<SerializedBlock>,
     pub(crate) core: Arc<Core>,
 }
 
-impl Drop for DiskRead {
+impl<T> Drop for DiskRead<T> {
     fn drop(&mut self) {
         self.core.release(&self.bytes);
     }
@@ -60,7 +60,7 @@ impl<T> Clone for BlockCopy<T> {
 
 impl<T> Clone for Block<T> {
     fn clone(&self) -> Self {
-        Self { facts: Arc::clone(&self.facts), partition: self.partition, copy: self.copy.clone() }
+        Self { copy: self.copy.clone() }
     }
 }
 
@@ -68,7 +68,7 @@ impl<T> fmt::Debug for Block<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Block")
             .field("id", &self.id())
-            .field("name", &self.facts.name)
+            .field("name", &self.facts().name)
             .field("residence", &self.residence())
             .field("records", &self.len())
             .finish_non_exhaustive()
@@ -76,18 +76,29 @@ impl<T> fmt::Debug for Block<T> {
 }
 
 impl<T> Block<T> {
-    pub(crate) fn in_memory(facts: &Arc<DatasetFacts<T>>, partition: u32, copy: Arc<MemoryCopy<T>>) -> Self {
-        Self { facts: Arc::clone(facts), partition, copy: BlockCopy::Memory(copy) }
+    pub(crate) fn in_memory(copy: Arc<MemoryCopy<T>>) -> Self {
+        Self { copy: BlockCopy::Memory(copy) }
     }
 
-    pub(crate) fn on_disk(facts: &Arc<DatasetFacts<T>>, partition: u32, read: DiskRead) -> Self {
-        Self { facts: Arc::clone(facts), partition, copy: BlockCopy::Disk(Arc::new(read)) }
+    pub(crate) fn on_disk(read: DiskRead<T>) -> Self {
+        Self { copy: BlockCopy::Disk(Arc::new(read)) }
+    }
+
+    fn facts(&self) -> &DatasetFacts<T> {
+        match &self.copy {
+            BlockCopy::Memory(copy) => &copy.facts,
+            BlockCopy::Disk(read) => &read.facts,
+        }
     }
 
     /// Which block this is.
     #[must_use]
     pub fn id(&self) -> BlockId {
-        self.facts.block(self.partition)
+        let partition = match &self.copy {
+            BlockCopy::Memory(copy) => copy.partition,
+            BlockCopy::Disk(read) => read.partition,
+        };
+        self.facts().block(partition)
     }
 
     /// The copy this handle reads.
@@ -118,9 +129,9 @@ impl<T> Block<T> {
     #[must_use]
     pub fn serialized(&self) -> Option<&SerializedBlock> {
         match &self.copy {
-            BlockCopy::Memory(copy) => match &**copy {
-                MemoryCopy::Values(_) => None,
-                MemoryCopy::Bytes { bytes, .. } => Some(bytes),
+            BlockCopy::Memory(copy) => match &copy.form {
+                Form::Values(_) => None,
+                Form::Bytes { bytes, .. } => Some(bytes),
             },
             BlockCopy::Disk(read) => Some(&read.bytes),
         }
@@ -134,9 +145,9 @@ impl<T> Block<T> {
 
     fn runs(&self) -> Option<&[Vec<T>]> {
         match &self.copy {
-            BlockCopy::Memory(copy) => match &**copy {
-                MemoryCopy::Values(values) => Some(&values.runs),
-                MemoryCopy::Bytes { .. } => None,
+            BlockCopy::Memory(copy) => match &copy.form {
+                Form::Values(values) => Some(&values.runs),
+                Form::Bytes { .. } => None,
             },
             BlockCopy::Disk(_) => None,
         }
@@ -198,7 +209,7 @@ impl<T: 'static> Block<T> {
     fn decode_error(&self, chunk: usize, source: CodecError) -> Error {
         Error::Decode {
             block: self.id(),
-            name: self.facts.name.to_string(),
+            name: self.facts().name.to_string(),
             residence: self.residence(),
             chunk,
             source,
@@ -246,11 +257,11 @@ impl<T: 'static> Cursor<T> {
             return Ok(None);
         }
         if self.offset == 0
-            && block.facts.kind.codec.view(&self.raw).is_some_and(|view| view.len() == self.records_left)
+            && block.facts().kind.codec.view(&self.raw).is_some_and(|view| view.len() == self.records_left)
         {
             self.records_left = 0;
             self.offset = self.raw.len();
-            return Ok(block.facts.kind.codec.view(&self.raw));
+            return Ok(block.facts().kind.codec.view(&self.raw));
         }
         self.batch.clear();
         self.decode(block, self.records_left.min(BATCH_RECORDS))?;
@@ -289,12 +300,17 @@ impl<T: 'static> Cursor<T> {
     /// Decodes records of the open chunk, no more than are left in it, onto `self.batch`.
     fn decode(&mut self, block: &Block<T>, count: usize) -> Result<(), Error> {
         let mut reader = ChunkReader::at(&self.raw, self.offset);
+        let before = self.batch.len();
         block
-            .facts
+            .facts()
             .kind
             .codec
             .decode_into(&mut reader, count, &mut self.batch)
             .map_err(|e| block.decode_error(self.next - 1, e))?;
+        let decoded = self.batch.len() - before.min(self.batch.len());
+        if decoded != count {
+            return Err(block.decode_error(self.next - 1, CodecError::RecordCount { asked: count, decoded }));
+        }
         self.offset = reader.offset();
         self.records_left -= count;
         let left = self.raw.len() - self.offset;
@@ -308,7 +324,7 @@ impl<T: 'static> Cursor<T> {
 fn raw_of<T: 'static>(block: &Block<T>, index: usize, chunk: &Chunk) -> Result<Bytes, Error> {
     chunk.raw().map_err(|source| Error::Corrupt {
         block: block.id(),
-        name: block.facts.name.to_string(),
+        name: block.facts().name.to_string(),
         residence: block.residence(),
         chunk: index,
         source,

@@ -7,7 +7,7 @@ use crate::block::Block;
 use crate::dataset::Inner;
 use crate::entry::Entry;
 use crate::error::Error;
-use crate::residence::MemoryCopy;
+use crate::residence::Form;
 use crate::unrolled::Unrolled;
 use crate::writer::{BlockWriter, Finished, Pushed};
 
@@ -50,7 +50,7 @@ impl<T: Send + Sync + 'static> Sink<T> {
             Finished::Stored(block) => Ok(block),
             Finished::Refused(unrolled) => {
                 let values = unrolled.into_values(rest)?;
-                Ok(Block::in_memory(&inner.facts, partition, Arc::new(MemoryCopy::Values(values))))
+                Ok(Block::in_memory(inner.copy(partition, Form::Values(values))))
             }
         }
     }
@@ -164,6 +164,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "moved once a block; a box would cost every push")]
 enum BlockOrWriter<T: Send + Sync + 'static> {
     Block(Block<T>),
     Writer(BlockWriter<T>),

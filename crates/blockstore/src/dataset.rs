@@ -13,15 +13,15 @@ use crate::events::Event;
 use crate::format::{ChunkEncoder, Compression};
 use crate::id::{BlockId, DatasetId};
 use crate::level::StorageLevel;
-use crate::metrics::LiveCounters;
+use crate::metrics::{Counters, LiveCounters};
 use crate::policy::{Candidate, Slot};
 use crate::record::RecordKind;
-use crate::residence::MemoryCopy;
+use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::store::Core;
 use crate::table::{Claim, Listed, State, Stored, Table};
-use crate::tier::Pins;
+use crate::tier::{Pins, Tier};
 use crate::writer::BlockWriter;
 
 /// What never changes about a dataset.
@@ -31,6 +31,8 @@ pub(crate) struct DatasetFacts<T> {
     pub(crate) level: StorageLevel,
     pub(crate) compression: Compression,
     pub(crate) kind: RecordKind<T>,
+    /// Where its copies in memory are ranked.
+    pub(crate) tier: Arc<Tier>,
     pub(crate) counters: Arc<LiveCounters>,
 }
 
@@ -69,17 +71,24 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// A handle on a copy on disk.
     pub(crate) fn disk_block(&self, partition: u32, bytes: &Arc<SerializedBlock>) -> Block<T> {
-        let read = DiskRead { bytes: Arc::clone(bytes), core: Arc::clone(&self.core) };
-        Block::on_disk(&self.facts, partition, read)
+        let (facts, core) = (Arc::clone(&self.facts), Arc::clone(&self.core));
+        Block::on_disk(DiskRead { facts, partition, bytes: Arc::clone(bytes), core })
+    }
+
+    /// A copy in memory of one of its blocks.
+    pub(crate) fn copy(&self, partition: u32, form: Form<T>) -> Arc<MemoryCopy<T>> {
+        Arc::new(MemoryCopy { facts: Arc::clone(&self.facts), partition, form })
     }
 
     /// A copy, made known to its tier; it becomes visible to readers with the table.
-    pub(crate) fn list(&self, partition: u32, copy: Arc<MemoryCopy<T>>, compute: Duration) -> Listed<T> {
+    pub(crate) fn list(&self, copy: Arc<MemoryCopy<T>>, on_disk: bool, compute_nanos: u64) -> Listed<T> {
         let this: Weak<Self> = Weak::clone(&self.this);
-        let candidate =
-            Candidate::new(self.facts.block(partition), copy.charged_bytes()).computed_in(compute);
-        let tracked = self.core.tier(copy.mode()).insert(&candidate, this, Pins::of(&copy));
-        Listed { copy, tracked }
+        let block = self.facts.block(copy.partition);
+        let compute = Duration::from_nanos(compute_nanos);
+        let candidate = Candidate::new(block, copy.charged_bytes()).computed_in(compute);
+        let must_be_written = !on_disk && self.facts.level.uses_disk();
+        let slot = self.facts.tier.insert(&candidate, this, Pins::of(&copy), must_be_written);
+        Listed { copy, slot }
     }
 
     pub(crate) fn entry(self: &Arc<Self>, partition: u32) -> Result<Entry<T>, Error> {
@@ -139,6 +148,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
         Some(SerializedBlock::new(codec.id(), compression, chunks))
     }
 
+    pub(crate) fn counters(&self) -> Counters {
+        let hits = self.table.hits();
+        Counters {
+            hits_values: hits.values,
+            hits_heap_bytes: hits.heap_bytes,
+            hits_off_heap: hits.off_heap,
+            ..self.facts.counters.snapshot()
+        }
+    }
+
     pub(crate) fn count_miss(&self, partition: u32) {
         self.facts.counters.misses.add(1);
         self.core.events.emit(|| Event::Miss { block: self.facts.block(partition) });
@@ -188,7 +207,7 @@ impl<T: Send + Sync + 'static> AnyDataset for Inner<T> {
             off_heap_bytes: 0,
             disk_bytes: 0,
             under_replicated: 0,
-            counters: facts.counters.snapshot(),
+            counters: self.counters(),
         };
         self.table.for_each_stored(|partition, stored| {
             let block = self.describe(partition, stored);
@@ -235,7 +254,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 .into_iter()
                 .chain(stored.disk.is_some().then_some(Residence::Disk))
                 .collect(),
-            records: stored.records,
+            records: stored.records(),
             heap_bytes: if off_heap { 0 } else { memory_bytes },
             off_heap_bytes: if off_heap { memory_bytes } else { 0 },
             disk_bytes: stored.disk.as_ref().map_or(0, |bytes| bytes.stored_bytes()),

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::memory::MemoryMode;
+
 /// How a dataset is kept: five facts, and the field's names for the usual combinations of them.
 ///
 /// Levels with equal facts are equal. The named levels print and parse as their names, in any case; a custom
@@ -122,6 +124,11 @@ impl StorageLevel {
     #[must_use]
     pub const fn uses_memory(self) -> bool {
         self.memory
+    }
+
+    /// The budget that its blocks in memory are charged to.
+    pub(crate) const fn memory_mode(self) -> MemoryMode {
+        if self.off_heap { MemoryMode::OffHeap } else { MemoryMode::Heap }
     }
 
     /// Is the memory an arena outside the heap?

@@ -1,6 +1,5 @@
 //! Counters of everything that happens to blocks.
 
-use crate::error::Residence;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
@@ -60,6 +59,8 @@ counters! {
     spills,
     /// Bytes of those copies.
     spilled_bytes,
+    /// Evictions given up because the copy could not be encoded or written to disk. It stays in memory.
+    spills_failed,
     /// Copies brought back from disk to memory.
     promotions,
     /// Bytes of those copies.
@@ -93,16 +94,5 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
-    }
-}
-
-impl LiveCounters {
-    pub(crate) fn hits(&self, residence: Residence) -> &Counter {
-        match residence {
-            Residence::Values => &self.hits_values,
-            Residence::HeapBytes => &self.hits_heap_bytes,
-            Residence::OffHeap => &self.hits_off_heap,
-            Residence::Disk => &self.hits_disk,
-        }
     }
 }

@@ -113,7 +113,7 @@ impl Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Removed {
-    /// The store took it to make room: it was offered, and might be wanted back.
+    /// The store took it to make room: it was offered, and may be wanted back.
     Evicted,
     /// Anything else: its user removed it or asked for its eviction, its dataset is gone, it turned out damaged.
     Dropped,
@@ -155,8 +155,8 @@ pub enum Offer {
 ///
 /// # Cost
 ///
-/// `touch` is called for every read of a block in memory and under the store's lock: tens of nanoseconds are
-/// right. `rank` is called when memory is short; the store usually stops after a few offers, so find the
+/// `touch` is called for every read of a block in memory, soon after it and under the store's lock: tens of
+/// nanoseconds are right. `rank` is called when memory is short; the store usually stops after a few offers, so find the
 /// coldest without sorting everything. A requester may have a million colder blocks of its own: find a way past them.
 pub trait EvictionPolicy: Send + fmt::Debug {
     /// For messages and metrics: a short lower-case word.

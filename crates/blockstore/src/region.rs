@@ -20,7 +20,7 @@ mod shared;
 #[cfg(all(test, loom))]
 mod loom_tests;
 
-pub(crate) use arena::Arena;
+pub(crate) use arena::{Arena, ExtentMut, arena_bytes};
 pub use disk::{DirectoryStatus, DiskStatus};
 pub(crate) use disk::{DiskOptions, DiskStore};
 pub use error::RegionError;

@@ -1,7 +1,11 @@
 //! One valid copy of a block in memory.
 
+use std::sync::Arc;
+
+use crate::dataset::DatasetFacts;
 use crate::error::Residence;
 use crate::memory::{MemoryMode, Reservation};
+use crate::region::arena_bytes;
 use crate::serialized::SerializedBlock;
 
 /// Values on the heap: runs of records, none of which is ever moved once it is full.
@@ -14,40 +18,43 @@ pub(crate) struct Values<T> {
     pub(crate) charge: Option<Reservation>,
 }
 
-/// A copy in memory, whichever form it has.
-pub(crate) enum MemoryCopy<T> {
+/// A copy in memory, and which block it is of: a handle needs nothing else.
+pub(crate) struct MemoryCopy<T> {
+    pub(crate) facts: Arc<DatasetFacts<T>>,
+    pub(crate) partition: u32,
+    pub(crate) form: Form<T>,
+}
+
+/// Whichever form a copy in memory has.
+pub(crate) enum Form<T> {
     Values(Values<T>),
     Bytes { mode: MemoryMode, bytes: SerializedBlock },
 }
 
 impl<T> MemoryCopy<T> {
     pub(crate) fn residence(&self) -> Residence {
-        match self {
-            Self::Values(_) => Residence::Values,
-            Self::Bytes { mode: MemoryMode::Heap, .. } => Residence::HeapBytes,
-            Self::Bytes { mode: MemoryMode::OffHeap, .. } => Residence::OffHeap,
-        }
-    }
-
-    pub(crate) fn mode(&self) -> MemoryMode {
-        match self {
-            Self::Values(_) => MemoryMode::Heap,
-            Self::Bytes { mode, .. } => *mode,
+        match &self.form {
+            Form::Values(_) => Residence::Values,
+            Form::Bytes { mode: MemoryMode::Heap, .. } => Residence::HeapBytes,
+            Form::Bytes { mode: MemoryMode::OffHeap, .. } => Residence::OffHeap,
         }
     }
 
     pub(crate) fn records(&self) -> u64 {
-        match self {
-            Self::Values(values) => values.records,
-            Self::Bytes { bytes, .. } => bytes.records(),
+        match &self.form {
+            Form::Values(values) => values.records,
+            Form::Bytes { bytes, .. } => bytes.records(),
         }
     }
 
     /// What the copy is charged.
     pub(crate) fn charged_bytes(&self) -> u64 {
-        match self {
-            Self::Values(values) => values.charge.as_ref().map_or(0, Reservation::bytes),
-            Self::Bytes { bytes, .. } => bytes.stored_bytes(),
+        match &self.form {
+            Form::Values(values) => values.charge.as_ref().map_or(0, Reservation::bytes),
+            Form::Bytes { mode: MemoryMode::Heap, bytes } => bytes.stored_bytes(),
+            Form::Bytes { mode: MemoryMode::OffHeap, bytes } => {
+                bytes.chunks().iter().map(|chunk| arena_bytes(chunk.stored().len())).sum()
+            }
         }
     }
 }

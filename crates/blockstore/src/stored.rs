@@ -26,7 +26,7 @@ struct Handle<T: Send + Sync + 'static> {
 impl<T: Send + Sync + 'static> Drop for Handle<T> {
     fn drop(&mut self) {
         self.inner.clear(true);
-        self.inner.core.forget(self.inner.facts.id, self.inner.facts.counters.snapshot());
+        self.inner.core.forget(self.inner.facts.id, self.inner.counters());
     }
 }
 

@@ -1,21 +1,33 @@
 //! One memory tier: the blocks that could be evicted from it, and the policy that ranks them.
 
+mod journal;
+
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::dataset::AnyDataset;
 use crate::id::{BlockId, DatasetId};
 use crate::policy::{Candidate, EvictionPolicy, Offer, Removed, Slot};
-use crate::sync::Mutex;
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+use journal::Journal;
 
 /// The locking shell around a policy. Its lock is held for book-keeping alone, never over I/O, user code or a
-/// drop of user data, and nothing else is locked under it.
+/// drop of user data, and nothing else is locked under it. Reads, by far the most frequent, do not take it: they are
+/// noted in a journal.
 pub(crate) struct Tier {
     inner: Mutex<Inner>,
+    touches: Journal,
+    /// Signalled when a victim has left or stays.
+    departed: Condvar,
 }
 
 struct Inner {
+    /// Victims that have left, or stayed after all.
+    departures: u64,
     policy: Box<dyn EvictionPolicy>,
+    /// How far the journal was read.
+    touches_read: u64,
     /// Indexed by slot.
     residents: Vec<Option<Resident>>,
     free: Vec<Slot>,
@@ -27,14 +39,39 @@ struct Resident {
     dataset: Weak<dyn AnyDataset>,
     pins: Pins,
     bytes: u64,
-    /// Someone has chosen it and is about to take it.
-    leaving: bool,
+    /// Its level has a disk and it is not there yet.
+    must_be_written: bool,
+    /// It was chosen and could not leave: others are tried first.
+    stuck: bool,
+    /// Who has chosen it and is about to take it.
+    leaving: Option<ThreadId>,
 }
 
 impl Resident {
     fn is_evictable(&self) -> bool {
-        self.bytes > 0 && !self.leaving && self.pins.is_held_by_the_store_alone()
+        self.bytes > 0 && self.leaving.is_none() && self.pins.is_held_by_the_store_alone()
     }
+}
+
+/// Which victims may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// All; those that could not leave the last time come last.
+    All,
+    /// Not those that could not leave the last time.
+    Willing,
+    /// Nor those that would have to be written to disk first.
+    NeedNoWrite,
+}
+
+/// What a tier can give up.
+pub(crate) enum Choice<'a> {
+    /// These together are enough.
+    Victims(Vec<Victim<'a>>),
+    /// Not enough, but enough with what others have chosen and are about to take: wait for a departure after this.
+    Others { departures: u64 },
+    /// Not enough.
+    TooLittle,
 }
 
 /// Tells whether anyone but the store holds a copy. A hint: the copy itself stays valid for whoever holds it.
@@ -59,32 +96,104 @@ pub(crate) struct Victim<'a> {
     pub(crate) slot: Slot,
     pub(crate) block: BlockId,
     pub(crate) dataset: Weak<dyn AnyDataset>,
+    pub(crate) must_be_written: bool,
+}
+
+impl Victim<'_> {
+    /// It could not leave. It may be chosen again, when others are not enough.
+    pub(crate) fn could_not_leave(self) {
+        let mut inner = self.tier.inner.lock();
+        if let Some(resident) = inner.resident(self.slot) {
+            resident.stuck = true;
+        }
+    }
 }
 
 impl Drop for Victim<'_> {
     fn drop(&mut self) {
+        let mut inner = self.tier.inner.lock();
         // Where the slot has a next holder by now, that one may be chosen twice, and can be taken only once.
-        if let Some(Some(resident)) = self.tier.inner.lock().residents.get_mut(self.slot.0 as usize) {
-            resident.leaving = false;
+        if let Some(resident) = inner.resident(self.slot) {
+            resident.leaving = None;
         }
+        inner.departures += 1;
+        drop(inner);
+        self.tier.departed.notify_all();
+    }
+}
+
+impl Inner {
+    fn resident(&mut self, slot: Slot) -> Option<&mut Resident> {
+        self.residents.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// Asks the policy for slots until those that `may` leave give back `bytes`; what they give back.
+    fn collect(
+        &mut self,
+        bytes: u64,
+        requester: Option<DatasetId>,
+        may: impl Fn(&Resident) -> bool,
+        chosen: &mut Vec<Slot>,
+    ) -> u64 {
+        let Self { policy, residents, .. } = self;
+        let mut sum = 0_u64;
+        chosen.clear();
+        policy.rank(requester, &mut |slot| {
+            let Some(Some(resident)) = residents.get(slot.0 as usize) else { return Offer::Next };
+            if resident.is_evictable() && may(resident) {
+                chosen.push(slot);
+                sum = sum.saturating_add(resident.bytes);
+            }
+            if sum >= bytes { Offer::Stop } else { Offer::Next }
+        });
+        sum
+    }
+
+    /// Bytes that other threads are about to give back; none for a thread that is giving back itself, which must not
+    /// wait for them.
+    fn leaving_elsewhere(&self, requester: Option<DatasetId>) -> u64 {
+        let here = thread::current().id();
+        let mut sum = 0_u64;
+        for resident in self.residents.iter().flatten() {
+            match resident.leaving {
+                Some(thread) if thread == here => return 0,
+                Some(_) if Some(resident.block.dataset) != requester => sum += resident.bytes,
+                _ => {}
+            }
+        }
+        sum
     }
 }
 
 impl Tier {
     pub(crate) fn new(policy: Box<dyn EvictionPolicy>) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new(Inner { policy, residents: Vec::new(), free: Vec::new() }) })
+        let inner = Inner { departures: 0, policy, touches_read: 0, residents: Vec::new(), free: Vec::new() };
+        Arc::new(Self { inner: Mutex::new(inner), touches: Journal::new(), departed: Condvar::new() })
     }
 
-    /// Makes a copy known, and evictable. It leaves with the returned guard.
+    /// Locks the tier, with the policy told of every touch so far.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner.lock();
+        let Inner { policy, residents, touches_read, .. } = &mut *inner;
+        self.touches.read(touches_read, |slot| {
+            if matches!(residents.get(slot.0 as usize), Some(Some(_))) {
+                policy.touch(slot);
+            }
+        });
+        inner
+    }
+
+    /// Makes a copy known, and evictable, until its slot is removed.
     pub(crate) fn insert(
-        self: &Arc<Self>,
+        &self,
         candidate: &Candidate,
         dataset: Weak<dyn AnyDataset>,
         pins: Pins,
-    ) -> Tracked {
+        must_be_written: bool,
+    ) -> Slot {
         let Candidate { block, bytes, .. } = *candidate;
-        let resident = Resident { block, dataset, pins, bytes, leaving: false };
-        let mut inner = self.inner.lock();
+        let resident = Resident { block, dataset, pins, bytes, must_be_written, stuck: false, leaving: None };
+        let mut inner = self.lock();
         let slot = inner.free.pop().unwrap_or_else(|| {
             inner.residents.push(None);
             Slot(u32::try_from(inner.residents.len() - 1).unwrap_or(u32::MAX))
@@ -93,13 +202,15 @@ impl Tier {
             *place = Some(resident);
         }
         inner.policy.insert(slot, candidate);
-        Tracked { tier: Arc::clone(self), slot, removed: Removed::Dropped }
+        slot
     }
 
-    fn remove(&self, slot: Slot, removed: Removed) {
-        let mut inner = self.inner.lock();
+    /// Forgets a copy; as evicted, if someone has chosen it as a victim.
+    pub(crate) fn remove(&self, slot: Slot) {
+        let mut inner = self.lock();
         let gone = inner.residents.get_mut(slot.0 as usize).and_then(Option::take);
-        if gone.is_some() {
+        if let Some(resident) = &gone {
+            let removed = if resident.leaving.is_some() { Removed::Evicted } else { Removed::Dropped };
             inner.policy.remove(slot, removed);
             inner.free.push(slot);
         }
@@ -108,38 +219,45 @@ impl Tier {
     }
 
     /// Chooses copies, coldest first, that give back at least `bytes` together; none when they could not.
-    pub(crate) fn choose(&self, bytes: u64, requester: Option<DatasetId>) -> Vec<Victim<'_>> {
-        let mut inner = self.inner.lock();
-        let Inner { policy, residents, .. } = &mut *inner;
+    pub(crate) fn choose(&self, bytes: u64, requester: Option<DatasetId>, among: Among) -> Choice<'_> {
+        let willing = |resident: &Resident| {
+            !resident.stuck && (among != Among::NeedNoWrite || !resident.must_be_written)
+        };
+        let mut inner = self.lock();
         let mut chosen = Vec::new();
-        let mut sum = 0_u64;
-        policy.rank(requester, &mut |slot| {
-            let Some(Some(resident)) = residents.get(slot.0 as usize) else { return Offer::Next };
-            if resident.is_evictable() {
-                chosen.push(slot);
-                sum = sum.saturating_add(resident.bytes);
-            }
-            if sum >= bytes { Offer::Stop } else { Offer::Next }
-        });
-        if sum < bytes {
-            return Vec::new();
+        let mut sum = inner.collect(bytes, requester, willing, &mut chosen);
+        if sum < bytes && among == Among::All {
+            sum = inner.collect(bytes, requester, |_| true, &mut chosen);
         }
-        chosen
-            .into_iter()
-            .filter_map(|slot| {
-                let resident = residents.get_mut(slot.0 as usize)?.as_mut()?;
-                resident.leaving = true;
-                let dataset = Weak::clone(&resident.dataset);
-                Some(Victim { tier: self, slot, block: resident.block, dataset })
-            })
-            .collect()
+        if sum < bytes {
+            let later = sum.saturating_add(inner.leaving_elsewhere(requester));
+            let departures = inner.departures;
+            return if later < bytes { Choice::TooLittle } else { Choice::Others { departures } };
+        }
+        let here = thread::current().id();
+        let victims = chosen.into_iter().filter_map(|slot| {
+            let resident = inner.resident(slot)?;
+            resident.leaving = Some(here);
+            let dataset = Weak::clone(&resident.dataset);
+            let must_be_written = resident.must_be_written;
+            Some(Victim { tier: self, slot, block: resident.block, dataset, must_be_written })
+        });
+        Choice::Victims(victims.collect())
+    }
+
+    /// Waits until there was a departure after so many.
+    pub(crate) fn wait_for_departure(&self, departures: u64) {
+        let mut inner = self.inner.lock();
+        while inner.departures == departures {
+            inner = self.departed.wait(inner);
+        }
     }
 
     /// Marks a copy as just used. One that has left meanwhile is ignored, or its slot's next holder marked.
+    #[inline]
     pub(crate) fn touch(&self, slot: Slot) {
-        let mut inner = self.inner.lock();
-        if matches!(inner.residents.get(slot.0 as usize), Some(Some(_))) {
-            inner.policy.touch(slot);
+        if self.touches.note(slot) {
+            drop(self.lock());
         }
     }
 }
@@ -147,29 +265,5 @@ impl Tier {
 impl fmt::Debug for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tier").finish_non_exhaustive()
-    }
-}
-
-/// A copy's place in its tier, for as long as the store lists it.
-pub(crate) struct Tracked {
-    tier: Arc<Tier>,
-    slot: Slot,
-    removed: Removed,
-}
-
-impl Tracked {
-    pub(crate) fn slot(&self) -> Slot {
-        self.slot
-    }
-
-    /// Leaves the tier as one that was taken to make room.
-    pub(crate) fn evicted(mut self) {
-        self.removed = Removed::Evicted;
-    }
-}
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        self.tier.remove(self.slot, self.removed);
     }
 }

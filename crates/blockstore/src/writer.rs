@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::block::Block;
 use crate::dataset::Inner;
@@ -10,7 +10,7 @@ use crate::error::{Error, Residence};
 use crate::events::Event;
 use crate::id::BlockId;
 use crate::memory::MemoryMode;
-use crate::residence::MemoryCopy;
+use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::table::{FlightOf, Stored};
 use crate::unroll::{BytesUnroll, Ground, ValuesUnroll};
@@ -45,6 +45,9 @@ pub struct BlockWriter<T: Send + Sync + 'static> {
     refused: bool,
 }
 
+/// Records that are copied at a time from where they lie.
+const COPIED_RECORDS_MAX: usize = 1_024;
+
 enum Unroll<T> {
     Values(ValuesUnroll<T>),
     Bytes(BytesUnroll),
@@ -76,7 +79,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let ground = inner.ground(partition);
         let level = inner.facts.level;
         let nothing = |mode| ground.core.memory().reserve_storage(mode, 0, None);
-        let mode = if level.uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
+        let mode = level.memory_mode();
         let unroll = match nothing(mode) {
             Ok(charge) if level.is_deserialized() => Unroll::Values(ValuesUnroll::new(charge)),
             Ok(charge) if level.uses_memory() => Unroll::Bytes(BytesUnroll::in_memory(charge)),
@@ -164,10 +167,18 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let mut kept = 0;
         while let Some(rest) = records.get(kept..).filter(|rest| !self.refused && !rest.is_empty()) {
             match &mut self.unroll {
-                Unroll::Values(_) => {
-                    let mut batch = rest.to_vec();
-                    self.append(&mut batch)?;
-                    kept = records.len() - batch.len();
+                Unroll::Values(values) => {
+                    let piece = rest.get(..COPIED_RECORDS_MAX.min(rest.len())).unwrap_or_default();
+                    match values.paid_copies(&self.ground, piece) {
+                        Some(mut batch) => {
+                            self.append(&mut batch)?;
+                            kept += piece.len() - batch.len();
+                        }
+                        None => {
+                            kept += values.copy_one_by_one(&self.ground, piece);
+                            self.refuse_or_spill()?;
+                        }
+                    }
                 }
                 Unroll::Bytes(bytes) => {
                     let (more, done) = bytes.push_all(&self.ground, rest);
@@ -211,20 +222,21 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             return Ok(Finished::Refused(self.into_unrolled()));
         }
         let (memory, disk) = match std::mem::replace(&mut self.unroll, Unroll::Taken) {
-            Unroll::Values(values) => (Some(MemoryCopy::Values(values.finish())), None),
+            Unroll::Values(values) => (Some(Form::Values(values.finish())), None),
             Unroll::Bytes(mut unroll) => {
                 let Some(bytes) = unroll.finish(&self.ground)? else {
                     self.unroll = Unroll::Bytes(unroll);
                     return Ok(Finished::Refused(self.into_unrolled()));
                 };
                 match unroll.mode() {
-                    Some(mode) => (Some(MemoryCopy::Bytes { mode, bytes }), None),
+                    Some(mode) => (Some(Form::Bytes { mode, bytes }), None),
                     None => (None, Some(Arc::new(bytes))),
                 }
             }
             Unroll::Taken => (None, None),
         };
-        Ok(Finished::Stored(self.publish(memory.map(Arc::new), disk)))
+        let memory = memory.map(|form| self.inner.copy(self.partition, form));
+        Ok(Finished::Stored(self.publish(memory, disk)))
     }
 
     fn publish(
@@ -232,23 +244,22 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         memory: Option<Arc<MemoryCopy<T>>>,
         disk: Option<Arc<SerializedBlock>>,
     ) -> Block<T> {
-        let compute = self.started.elapsed();
+        let compute_nanos = self.compute_nanos();
         let facts = &self.inner.facts;
         let empty = || Arc::new(SerializedBlock::new(facts.kind.codec.id(), facts.compression, Vec::new()));
         let block = match &memory {
-            Some(copy) => Block::in_memory(facts, self.partition, Arc::clone(copy)),
+            Some(copy) => Block::in_memory(Arc::clone(copy)),
             None => self.inner.disk_block(self.partition, &disk.clone().unwrap_or_else(empty)),
         };
         let replicas = self.replicate(&block);
         let bytes = memory.as_ref().map_or(0, |copy| copy.charged_bytes())
             + disk.as_ref().map_or(0, |bytes| bytes.stored_bytes());
         let stored = Stored {
-            records: block.len(),
             replicas,
-            memory: memory.map(|copy| self.inner.list(self.partition, copy, compute)),
+            memory: memory.map(|copy| self.inner.list(copy, disk.is_some(), compute_nanos)),
             disk,
-            memory_bytes: None,
-            compute,
+            memory_bytes: 0,
+            compute_nanos,
         };
         // A block that was removed while it was written is the caller's alone.
         let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
@@ -260,7 +271,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
                 drop(unlisted);
             }
         }
-        self.count_computed(compute);
+        self.count_computed(compute_nanos);
         block
     }
 
@@ -276,12 +287,17 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         }
     }
 
-    fn count_computed(&self, compute: Duration) {
+    /// Nanoseconds since the block was granted to this writer.
+    fn compute_nanos(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn count_computed(&self, compute_nanos: u64) {
         let counters = &self.inner.facts.counters;
         let again = self.inner.table.note_computed(self.partition);
         let counter = if again { &counters.recomputed } else { &counters.computed };
         counter.add(1);
-        counters.compute_nanos.add(u64::try_from(compute.as_nanos()).unwrap_or(u64::MAX));
+        counters.compute_nanos.add(compute_nanos);
         self.inner.core.events.emit(|| Event::Computed { block: self.id(), again });
     }
 
@@ -303,13 +319,13 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     pub fn into_unrolled(mut self) -> Unrolled<T> {
         self.inner.facts.counters.refused.add(1);
         self.inner.core.events.emit(|| Event::Refused { block: self.id() });
-        self.count_computed(self.started.elapsed());
+        self.count_computed(self.compute_nanos());
         match std::mem::replace(&mut self.unroll, Unroll::Taken) {
             Unroll::Values(values) => Unrolled::of_values(values.finish()),
             Unroll::Bytes(bytes) => {
                 let mode = bytes.mode().unwrap_or(MemoryMode::Heap);
-                let copy = MemoryCopy::Bytes { mode, bytes: bytes.into_kept(&self.ground) };
-                Unrolled::of_bytes(Block::in_memory(&self.inner.facts, self.partition, Arc::new(copy)))
+                let form = Form::Bytes { mode, bytes: bytes.into_kept(&self.ground) };
+                Unrolled::of_bytes(Block::in_memory(self.inner.copy(self.partition, form)))
             }
             Unroll::Taken => Unrolled::empty(),
         }

@@ -6,9 +6,9 @@ use super::Inner;
 use crate::error::Error;
 use crate::events::{Event, EvictReason};
 use crate::policy::Slot;
-use crate::residence::MemoryCopy;
+use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
-use crate::table::{Listed, Taken};
+use crate::table::Taken;
 use crate::unroll::{BytesUnroll, Ground};
 
 impl<T: Send + Sync + 'static> Inner<T> {
@@ -26,7 +26,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     pub(crate) fn evict(&self, partition: u32, slot: Option<Slot>) -> Result<Option<u64>, Error> {
         let Some((copy, on_disk)) = self.table.memory_copy(partition, slot) else { return Ok(None) };
         let taken = if self.facts.level.uses_disk() {
-            let spilled = if on_disk { None } else { Some(Arc::new(self.spill(partition, &copy)?)) };
+            let spilled = if on_disk { None } else { Some(Arc::new(self.spilled(partition, &copy)?)) };
             let listed = self.table.replace_memory(partition, &copy, spilled);
             listed.map(|copy| Taken { copy, forgotten_replicas: None })
         } else {
@@ -45,28 +45,31 @@ impl<T: Send + Sync + 'static> Inner<T> {
             bytes,
             reason,
         });
-        let Listed { copy, tracked } = listed;
-        drop(copy);
-        match reason {
-            EvictReason::Room => tracked.evicted(),
-            EvictReason::Asked => drop(tracked),
-        }
+        drop(listed);
         self.remove_replicas(partition, forgotten_replicas);
         Ok(Some(bytes))
+    }
+
+    fn spilled(&self, partition: u32, copy: &MemoryCopy<T>) -> Result<SerializedBlock, Error> {
+        self.spill(partition, copy).inspect_err(|error| {
+            self.facts.counters.spills_failed.add(1);
+            let block = self.facts.block(partition);
+            self.core.events.emit(|| Event::SpillFailed { block, problem: error.to_string() });
+        })
     }
 
     /// Writes a copy in memory to disk: bytes as they are, values encoded a chunk at a time.
     fn spill(&self, partition: u32, copy: &MemoryCopy<T>) -> Result<SerializedBlock, Error> {
         let ground = self.ground(partition);
-        let spilled = match copy {
-            MemoryCopy::Bytes { bytes, .. } => {
+        let spilled = match &copy.form {
+            Form::Bytes { bytes, .. } => {
                 let moved = bytes
                     .chunks()
                     .iter()
                     .map(|chunk| Ok(chunk.moved_to(ground.write_to_disk(chunk.stored())?)));
                 SerializedBlock::new(bytes.codec(), bytes.compression(), moved.collect::<Result<_, Error>>()?)
             }
-            MemoryCopy::Values(values) => {
+            Form::Values(values) => {
                 let mut unroll = BytesUnroll::on_disk();
                 for run in &values.runs {
                     unroll.push_all(&ground, run).1?;

@@ -11,7 +11,8 @@ use crate::events::Event;
 use crate::format::{Chunk, ChunkError};
 use crate::memory::MemoryMode;
 use crate::policy::Slot;
-use crate::residence::MemoryCopy;
+use crate::region::arena_bytes;
+use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::table::{DiskCopy, Found, Taken};
 use crate::unroll::{HeapChunk, ValuesUnroll};
@@ -21,17 +22,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
     pub(crate) fn read(self: &Arc<Self>, partition: u32) -> Result<Option<Block<T>>, Error> {
         let mut damage = None;
         loop {
-            let (read, residence) = match self.table.find(partition) {
-                Found::Memory { copy, slot } => {
-                    let residence = copy.residence();
-                    (self.read_memory(partition, copy, slot), residence)
-                }
-                Found::Disk(copy) => (self.read_disk(partition, &copy), Residence::Disk),
+            let read = match self.table.find(partition) {
+                Found::Memory { copy, slot } => self.read_memory(copy, slot),
+                Found::Disk(copy) => self.read_disk(partition, &copy),
                 Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
             };
             match read {
-                Ok(block) => {
-                    self.facts.counters.hits(residence).add(1);
+                Ok((block, residence)) => {
                     self.core.events.emit(|| Event::Hit { block: block.id(), residence });
                     return Ok(Some(block));
                 }
@@ -41,21 +38,23 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    fn read_memory(&self, partition: u32, copy: Arc<MemoryCopy<T>>, slot: Slot) -> Result<Block<T>, Error> {
+    /// Reads a copy that was counted as a hit.
+    fn read_memory(&self, copy: Arc<MemoryCopy<T>>, slot: Slot) -> Result<(Block<T>, Residence), Error> {
+        let (partition, residence) = (copy.partition, copy.residence());
         match self.verified(&copy) {
             Ok(()) => {
-                self.core.tier(copy.mode()).touch(slot);
-                Ok(Block::in_memory(&self.facts, partition, copy))
+                self.facts.tier.touch(slot);
+                Ok((Block::in_memory(copy), residence))
             }
             Err((chunk, source)) => {
-                let residence = copy.residence();
+                self.table.uncount_hit(&copy);
                 self.discarded(partition, residence, self.table.take_memory(partition, &copy));
                 Err(self.corrupt(partition, residence, chunk, source))
             }
         }
     }
 
-    fn read_disk(self: &Arc<Self>, partition: u32, copy: &DiskCopy) -> Result<Block<T>, Error> {
+    fn read_disk(self: &Arc<Self>, partition: u32, copy: &DiskCopy) -> Result<(Block<T>, Residence), Error> {
         let read = self
             .readable(partition, &copy.bytes)
             .and_then(|()| self.promoted(partition, copy))
@@ -63,12 +62,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
         if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
             self.discarded(partition, Residence::Disk, self.table.take_disk(partition, &copy.bytes));
         }
-        read
+        let block = read?;
+        self.facts.counters.hits_disk.add(1);
+        Ok((block, Residence::Disk))
     }
 
     fn verified(&self, copy: &MemoryCopy<T>) -> Result<(), (usize, ChunkError)> {
-        match copy {
-            MemoryCopy::Bytes { bytes, .. } if self.core.verifies_memory() => bytes.verify(),
+        match &copy.form {
+            Form::Bytes { bytes, .. } if self.core.verifies_memory() => bytes.verify(),
             _ => Ok(()),
         }
     }
@@ -99,24 +100,25 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// A copy back in memory, if the level wants one and memory is granted.
     fn promoted(self: &Arc<Self>, partition: u32, disk: &DiskCopy) -> Result<Option<Block<T>>, Error> {
-        let DiskCopy { bytes: disk, memory_bytes, compute } = disk;
+        let DiskCopy { bytes: disk, memory_bytes, compute_nanos } = disk;
         let level = self.facts.level;
         if !level.uses_memory() {
             return Ok(None);
         }
-        let copy = if level.is_deserialized() {
+        let form = if level.is_deserialized() {
             self.promoted_values(partition, disk, *memory_bytes)?
         } else {
-            let mode = if level.uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
-            let copy = self.promoted_bytes(disk, mode);
+            let mode = level.memory_mode();
+            let form = self.promoted_bytes(disk, mode);
             self.core.release(disk);
-            copy
+            form
         };
-        let Some(copy) = copy.map(Arc::new) else { return Ok(None) };
+        let Some(form) = form else { return Ok(None) };
+        let copy = self.copy(partition, form);
         let bytes = copy.charged_bytes();
         let residence = copy.residence();
-        let block = Block::in_memory(&self.facts, partition, Arc::clone(&copy));
-        let listed = self.list(partition, copy, *compute);
+        let block = Block::in_memory(Arc::clone(&copy));
+        let listed = self.list(copy, true, *compute_nanos);
         if self.table.add_memory(partition, disk, listed).is_none() {
             self.facts.counters.promotions.add(1);
             self.facts.counters.promoted_bytes.add(bytes);
@@ -130,10 +132,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
         &self,
         partition: u32,
         disk: &Arc<SerializedBlock>,
-        memory_bytes: Option<u64>,
-    ) -> Result<Option<MemoryCopy<T>>, Error> {
+        memory_bytes: u64,
+    ) -> Result<Option<Form<T>>, Error> {
         // Decoded records never take less than the bytes they were encoded to by much; knowing better needs a try.
-        let need = memory_bytes.unwrap_or_else(|| disk.stored_bytes());
+        let need = if memory_bytes > 0 { memory_bytes } else { disk.stored_bytes() };
         let Ok(charge) = self.core.memory().reserve_storage(MemoryMode::Heap, need, Some(self.facts.id))
         else {
             return Ok(None);
@@ -148,17 +150,21 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 return Ok(None);
             }
         }
-        Ok(Some(MemoryCopy::Values(values.finish())))
+        Ok(Some(Form::Values(values.finish())))
     }
 
     /// Copies the chunks as they are.
-    fn promoted_bytes(&self, disk: &SerializedBlock, mode: MemoryMode) -> Option<MemoryCopy<T>> {
-        let need = disk.stored_bytes();
+    fn promoted_bytes(&self, disk: &SerializedBlock, mode: MemoryMode) -> Option<Form<T>> {
+        let charge_of = |chunk: &Chunk| match mode {
+            MemoryMode::Heap => chunk.stored().len() as u64,
+            MemoryMode::OffHeap => arena_bytes(chunk.stored().len()),
+        };
+        let need = disk.chunks().iter().map(charge_of).sum();
         let mut charge = self.core.memory().reserve_storage(mode, need, Some(self.facts.id)).ok()?;
         let copied = |chunk: &Chunk| {
             let stored = chunk.stored();
             let place = match mode {
-                MemoryMode::OffHeap => self.core.write_to_arena(stored, &mut charge)?,
+                MemoryMode::OffHeap => self.core.write_to_arena(Some(self.facts.id), stored, &mut charge)?,
                 MemoryMode::Heap => {
                     let charge = charge.split(stored.len() as u64);
                     Bytes::from_owner(HeapChunk { bytes: stored.to_vec(), _charge: charge })
@@ -168,6 +174,6 @@ impl<T: Send + Sync + 'static> Inner<T> {
         };
         let chunks = disk.chunks().iter().map(copied).collect::<Option<Vec<_>>>()?;
         let bytes = SerializedBlock::new(disk.codec(), disk.compression(), chunks);
-        Some(MemoryCopy::Bytes { mode, bytes })
+        Some(Form::Bytes { mode, bytes })
     }
 }

@@ -1,13 +1,12 @@
 //! Copies that go bad, made by hand: what a cosmic ray does to memory no test can do from outside.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::codec::{Bincode, CodecId, Pod};
 use crate::error::{Error, Residence};
 use crate::format::{Chunk, ChunkEncoder, ChunkInfo, Compression};
 use crate::memory::MemoryMode;
-use crate::residence::MemoryCopy;
+use crate::residence::Form;
 use crate::serialized::SerializedBlock;
 use crate::table::{Claim, Stored};
 use crate::unroll::BytesUnroll;
@@ -61,11 +60,10 @@ fn plant(dataset: &StoredDataset<u64>, memory: Option<SerializedBlock>, disk: Op
     let inner = dataset.inner();
     let Claim::Granted(flight) = inner.table.claim(0) else { panic!("partition 0 is there already") };
     let mode = if dataset.level().uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
-    let memory =
-        memory.map(|bytes| inner.list(0, Arc::new(MemoryCopy::Bytes { mode, bytes }), Duration::ZERO));
+    let list = |bytes| inner.list(inner.copy(0, Form::Bytes { mode, bytes }), disk.is_some(), 0);
+    let memory = memory.map(list);
     let disk = disk.map(Arc::new);
-    let stored =
-        Stored { records: 1_000, replicas: 1, memory, disk, memory_bytes: None, compute: Duration::ZERO };
+    let stored = Stored { replicas: 1, memory, disk, memory_bytes: 0, compute_nanos: 0 };
     assert!(inner.table.publish(0, &flight, stored).is_none());
     flight.settle(None);
 }

@@ -17,8 +17,9 @@ pub(crate) trait Reclaim: Send + Sync {
     /// Evicts blocks of `mode` so that at least `bytes` are given back, sparing those of `requester`. If all that
     /// may be evicted is less, evicts nothing.
     ///
-    /// Called without any lock of the manager. It chooses under its own lock, writes outside it, commits. It must
-    /// not reserve in ways that evict: what it needs for itself is scratch.
+    /// Called without any lock of the manager. It chooses under its own lock, writes outside it, commits. It may wait
+    /// for another thread's eviction to end. It must not reserve in ways that evict: what it needs for itself is
+    /// scratch.
     fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed;
 }
 
@@ -28,6 +29,8 @@ pub(crate) struct Reclaimed {
     /// Bytes of the evicted blocks. They are free when the blocks' reservations drop: at once, or with the last
     /// reader that still holds one.
     pub(crate) bytes: u64,
+    /// Others were evicting what was missing, and some of it has left meanwhile: look again.
+    pub(crate) others_gave_back: bool,
 }
 
 #[derive(Debug)]
@@ -93,10 +96,10 @@ impl Shell {
                 Verdict::Evict { bytes: missing } if rounds < RECLAIM_ROUNDS_MAX => {
                     drop(state);
                     // When nothing was evicted, others may still have given back: look once more.
-                    rounds = if self.reclaim(mode, missing, requester) > 0 {
-                        rounds + 1
-                    } else {
-                        RECLAIM_ROUNDS_MAX
+                    let reclaimed = self.reclaim(mode, missing, requester);
+                    rounds = match reclaimed {
+                        Reclaimed { bytes: 0, others_gave_back: false } => RECLAIM_ROUNDS_MAX,
+                        _ => rounds + 1,
                     };
                     state = self.state.lock();
                 }
@@ -163,17 +166,19 @@ impl Shell {
         }
     }
 
-    /// One round: asks each reclaimer in turn for what is still missing. Gives the bytes that were evicted.
-    fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> u64 {
+    /// One round: asks each reclaimer in turn for what is still missing.
+    fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed {
         let reclaimers: Vec<_> = self.reclaimers.lock().iter().filter_map(Weak::upgrade).collect();
-        let mut evicted = 0_u64;
+        let mut sum = Reclaimed::default();
         for reclaimer in reclaimers {
-            if evicted >= bytes {
+            if sum.bytes >= bytes {
                 break;
             }
-            evicted = evicted.saturating_add(reclaimer.reclaim(mode, bytes - evicted, requester).bytes);
+            let reclaimed = reclaimer.reclaim(mode, bytes - sum.bytes, requester);
+            sum.bytes = sum.bytes.saturating_add(reclaimed.bytes);
+            sum.others_gave_back |= reclaimed.others_gave_back;
         }
-        evicted
+        sum
     }
 
     #[cfg(test)]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::error::RegionError;
-use super::extents::Extent;
+use super::extents::{Extent, rounded};
 use super::shared::{Pages, SharedExtents};
 use crate::sync::Arc;
 
@@ -19,6 +19,11 @@ const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// Address space reserved a byte of budget, so that fragmentation seldom refuses what the budget allows.
 const RESERVE_FACTOR: u64 = 2;
+
+/// What `len` bytes take in an arena, and are charged: no extent is shared, and each is a multiple of 64 bytes.
+pub(crate) fn arena_bytes(len: usize) -> u64 {
+    if len == 0 { 0 } else { rounded(len as u64).unwrap_or(u64::MAX) }
+}
 
 /// Memory outside the heap, reserved up front and committed page by page as it is written.
 ///

@@ -257,7 +257,8 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
         }
         let id = core.memory.next_dataset();
         let counters = Arc::new(LiveCounters::default());
-        let facts = DatasetFacts { id, name, level, compression, kind, counters };
+        let tier = Arc::clone(core.tier(level.memory_mode()));
+        let facts = DatasetFacts { id, name, level, compression, kind, tier, counters };
         let inner = Inner::new(Arc::clone(&core), facts);
         let handle: Weak<Inner<T>> = Arc::downgrade(&inner);
         let handle: Weak<dyn AnyDataset> = handle;
