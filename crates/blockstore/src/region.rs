@@ -16,6 +16,7 @@ mod extents;
 mod segment;
 mod segment_file;
 mod shared;
+mod warm;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

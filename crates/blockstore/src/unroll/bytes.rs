@@ -195,8 +195,9 @@ impl BytesUnroll {
             self.buffer.grow(capacity);
             return Ok(true);
         }
-        let doubled = capacity.saturating_mul(2).max(START_BYTES).min(chunk_bytes).max(least);
-        let ample = if self.chunks.is_empty() { doubled } else { chunk_bytes.max(least) };
+        let doubled = capacity.saturating_mul(2).min(chunk_bytes).max(least);
+        let first = doubled.max(START_BYTES.min(chunk_bytes));
+        let ample = if self.chunks.is_empty() { first } else { chunk_bytes.max(least) };
         let Place::Memory(mode) = self.place else {
             self.stage(ground, ample);
             return Ok(true);

@@ -23,6 +23,8 @@ mod events;
 #[cfg(test)]
 mod eviction;
 #[cfg(test)]
+mod grants;
+#[cfg(test)]
 mod hammer;
 #[cfg(test)]
 mod levels;
