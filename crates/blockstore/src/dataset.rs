@@ -4,6 +4,7 @@ mod evict;
 mod read;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crate::block::{Block, DiskRead};
 use crate::entry::{Entry, Flight};
@@ -13,14 +14,14 @@ use crate::format::{ChunkEncoder, Compression};
 use crate::id::{BlockId, DatasetId};
 use crate::level::StorageLevel;
 use crate::metrics::{Counters, LiveCounters};
-use crate::policy::Slot;
+use crate::policy::{Candidate, Slot};
 use crate::record::RecordKind;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::store::Core;
 use crate::table::{Claim, Listed, State, Stored, Table};
-use crate::tier::Tier;
+use crate::tier::{Pins, Tier};
 use crate::writer::BlockWriter;
 
 /// What never changes about a dataset.
@@ -80,15 +81,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// A copy, made known to its tier; it becomes visible to readers with the table.
-    pub(crate) fn list(&self, copy: Arc<MemoryCopy<T>>, on_disk: bool) -> Listed<T> {
+    pub(crate) fn list(&self, copy: Arc<MemoryCopy<T>>, on_disk: bool, compute_nanos: u64) -> Listed<T> {
         let this: Weak<Self> = Weak::clone(&self.this);
-        let slot = self.facts.tier.insert(
-            self.facts.block(copy.partition),
-            this,
-            crate::tier::Pins::of(&copy),
-            copy.charged_bytes(),
-            !on_disk && self.facts.level.uses_disk(),
-        );
+        let block = self.facts.block(copy.partition);
+        let compute = Duration::from_nanos(compute_nanos);
+        let candidate = Candidate::new(block, copy.charged_bytes()).computed_in(compute);
+        let must_be_written = !on_disk && self.facts.level.uses_disk();
+        let slot = self.facts.tier.insert(&candidate, this, Pins::of(&copy), must_be_written);
         Listed { copy, slot }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use crate::dataset::AnyDataset;
 use crate::id::{BlockId, DatasetId};
-use crate::policy::{EvictionPolicy, Offer, Slot};
+use crate::policy::{Candidate, EvictionPolicy, Offer, Removed, Slot};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use journal::Journal;
@@ -186,12 +186,12 @@ impl Tier {
     /// Makes a copy known, and evictable, until its slot is removed.
     pub(crate) fn insert(
         &self,
-        block: BlockId,
+        candidate: &Candidate,
         dataset: Weak<dyn AnyDataset>,
         pins: Pins,
-        bytes: u64,
         must_be_written: bool,
     ) -> Slot {
+        let Candidate { block, bytes, .. } = *candidate;
         let resident = Resident { block, dataset, pins, bytes, must_be_written, stuck: false, leaving: None };
         let mut inner = self.lock();
         let slot = inner.free.pop().unwrap_or_else(|| {
@@ -201,15 +201,17 @@ impl Tier {
         if let Some(place) = inner.residents.get_mut(slot.0 as usize) {
             *place = Some(resident);
         }
-        inner.policy.insert(slot, block, bytes);
+        inner.policy.insert(slot, candidate);
         slot
     }
 
+    /// Forgets a copy; as evicted, if someone has chosen it as a victim.
     pub(crate) fn remove(&self, slot: Slot) {
         let mut inner = self.lock();
         let gone = inner.residents.get_mut(slot.0 as usize).and_then(Option::take);
-        if gone.is_some() {
-            inner.policy.remove(slot);
+        if let Some(resident) = &gone {
+            let removed = if resident.leaving.is_some() { Removed::Evicted } else { Removed::Dropped };
+            inner.policy.remove(slot, removed);
             inner.free.push(slot);
         }
         drop(inner);

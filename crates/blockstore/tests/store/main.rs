@@ -33,6 +33,8 @@ mod panics;
 #[cfg(test)]
 mod pins;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod replication;
 #[cfg(test)]
 mod shapes;
