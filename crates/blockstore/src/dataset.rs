@@ -20,6 +20,7 @@ use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::store::Core;
+use crate::sync::atomic::AtomicBool;
 use crate::table::{Claim, Listed, State, Stored, Table};
 use crate::tier::{Pins, Tier};
 use crate::writer::BlockWriter;
@@ -46,6 +47,7 @@ impl<T> DatasetFacts<T> {
 pub(crate) trait AnyDataset: Send + Sync {
     /// Gives up the copy in memory that has this slot; its bytes, free once no reader holds them.
     fn evict_slot(&self, partition: u32, slot: Slot) -> Result<u64, Error>;
+    fn name(&self) -> &Arc<str>;
     fn status(&self) -> DatasetStatus;
     fn block_status(&self, partition: u32) -> Option<BlockStatus>;
     /// Removes all blocks and grants no more writers.
@@ -77,7 +79,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// A copy in memory of one of its blocks.
     pub(crate) fn copy(&self, partition: u32, form: Form<T>) -> Arc<MemoryCopy<T>> {
-        Arc::new(MemoryCopy { facts: Arc::clone(&self.facts), partition, form })
+        Arc::new(MemoryCopy { facts: Arc::clone(&self.facts), partition, form, left: AtomicBool::new(false) })
     }
 
     /// A copy, made known to its tier; it becomes visible to readers with the table.
@@ -192,6 +194,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
 impl<T: Send + Sync + 'static> AnyDataset for Inner<T> {
     fn evict_slot(&self, partition: u32, slot: Slot) -> Result<u64, Error> {
         self.evict(partition, Some(slot)).map(|freed| freed.unwrap_or(0))
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.facts.name
     }
 
     fn status(&self) -> DatasetStatus {

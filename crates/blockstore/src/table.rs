@@ -89,6 +89,7 @@ pub(crate) struct Listed<T> {
 impl<T> Drop for Listed<T> {
     fn drop(&mut self) {
         self.copy.facts.tier.remove(self.slot);
+        self.copy.leaves();
     }
 }
 

@@ -13,6 +13,7 @@ use super::error::RegionError;
 use super::extents::{Extent, rounded};
 use super::shared::{Pages, SharedExtents};
 use super::warm::{WARM_BYTES_MIN, Warm};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 
 /// What one touched byte makes resident at most: a huge page of x86-64, and of arm64 with 4 KiB pages.
@@ -51,7 +52,7 @@ struct Shared {
     base: usize,
     extents: SharedExtents,
     warm: Mutex<Warm>,
-    budget_bytes: u64,
+    budget_bytes: AtomicU64,
 }
 
 impl Arena {
@@ -77,13 +78,21 @@ impl Arena {
         let base = map.as_ptr().addr().next_multiple_of(fault) - map.as_ptr().addr();
         let extents = SharedExtents::new(capacity, pages);
         let warm = Mutex::new(Warm::default());
-        Ok(Self { shared: Arc::new(Shared { map, base, extents, warm, budget_bytes }) })
+        Ok(Self {
+            shared: Arc::new(Shared { map, base, extents, warm, budget_bytes: AtomicU64::new(budget_bytes) }),
+        })
     }
 
     /// `len` bytes of one's own, 64-byte aligned, with unspecified content. `None`: no free run is long enough.
     pub(crate) fn allocate(&self, len: usize) -> Option<ExtentMut> {
         let extent = self.shared.allocate(u64::try_from(len).ok()?)?;
         Some(ExtentMut { held: Held { arena: self.clone(), extent: Some(extent) }, len })
+    }
+
+    /// The budget is another: what waits beyond its part of it is given back.
+    pub(crate) fn resize(&self, budget_bytes: u64) {
+        self.shared.budget_bytes.store(budget_bytes, Ordering::Relaxed);
+        self.shared.cool_to(budget_bytes / WARM_PART);
     }
 
     /// Bytes of live extents, each a multiple of 64.
@@ -116,6 +125,10 @@ impl Shared {
         self.map.as_mut_ptr().wrapping_add(at)
     }
 
+    fn budget_bytes(&self) -> u64 {
+        self.budget_bytes.load(Ordering::Relaxed)
+    }
+
     fn allocate(&self, len: u64) -> Option<Extent> {
         let len = rounded(len)?;
         let warm = if len < WARM_BYTES_MIN { None } else { self.warm.lock().take(len) };
@@ -127,7 +140,7 @@ impl Shared {
         }
         let waiting = self.warm.lock().bytes();
         if waiting > 0 {
-            let excess = (self.extents.live_bytes() + len).saturating_sub(self.budget_bytes);
+            let excess = (self.extents.live_bytes() + len).saturating_sub(self.budget_bytes());
             self.cool_to(waiting.saturating_sub(excess));
         }
         self.extents.allocate(len).or_else(|| {
@@ -140,7 +153,7 @@ impl Shared {
     fn free(&self, extent: Extent) {
         let mut warm = self.warm.lock();
         let keep =
-            extent.len() >= WARM_BYTES_MIN && warm.bytes() + extent.len() <= self.budget_bytes / WARM_PART;
+            extent.len() >= WARM_BYTES_MIN && warm.bytes() + extent.len() <= self.budget_bytes() / WARM_PART;
         if keep {
             warm.put(extent);
         } else {

@@ -5,6 +5,8 @@
 #![cfg(not(any(loom, shuttle)))]
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod budget;
 #[cfg(test)]
 mod codecs;
