@@ -75,7 +75,7 @@ impl BytesUnroll {
     /// Encodes the record; false when memory was refused, the level has no disk, and the record was left out.
     #[inline]
     pub(crate) fn push<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<bool, Error> {
-        if self.buffer.capacity() == 0 && !self.make_room(ground, 0)? {
+        if self.buffer.capacity() == 0 && !self.make_room(ground, 0, START_BYTES)? {
             return Ok(false);
         }
         self.encode(ground, record)?;
@@ -133,6 +133,10 @@ impl BytesUnroll {
         records: &[T],
         kept: &mut usize,
     ) -> Result<(), Error> {
+        let expected = record_bytes.saturating_mul(records.len());
+        if self.buffer.capacity() == 0 && expected > 0 && !self.make_room(ground, 0, expected)? {
+            return Ok(());
+        }
         while let Some(rest) = records.get(*kept..).filter(|rest| !rest.is_empty()) {
             let room = (self.buffer.capacity() - self.buffer.finished_len()) / record_bytes.max(1);
             let run = rest.get(..room.min(rest.len())).unwrap_or_default();
@@ -168,7 +172,7 @@ impl BytesUnroll {
             || self.buffer.is_in_arena()
             || self.buffer.finished_len() + overflow > ground.core.chunk_bytes();
         let room = if chunk_is_full && self.buffered_records > 0 { self.seal(ground) } else { Ok(true) }
-            .and_then(|sealed| Ok(sealed && self.make_room(ground, overflow)?));
+            .and_then(|sealed| Ok(sealed && self.make_room(ground, overflow, START_BYTES)?));
         if !matches!(room, Ok(true)) {
             self.buffer.discard_record();
             return room;
@@ -186,7 +190,13 @@ impl BytesUnroll {
     }
 
     /// Grows the buffer so that `overflow` more bytes fit; false when memory was refused and there is no disk.
-    fn make_room<T: 'static>(&mut self, ground: &Ground<T>, overflow: usize) -> Result<bool, Error> {
+    /// `expected` is how much will be written at least, as far as is known.
+    fn make_room<T: 'static>(
+        &mut self,
+        ground: &Ground<T>,
+        overflow: usize,
+        expected: usize,
+    ) -> Result<bool, Error> {
         let capacity = self.buffer.capacity();
         let chunk_bytes = ground.core.chunk_bytes();
         self.buffer.limit_overflow(chunk_bytes);
@@ -196,7 +206,7 @@ impl BytesUnroll {
             return Ok(true);
         }
         let doubled = capacity.saturating_mul(2).min(chunk_bytes).max(least);
-        let first = doubled.max(START_BYTES.min(chunk_bytes));
+        let first = doubled.max(expected.min(chunk_bytes));
         let ample = if self.chunks.is_empty() { first } else { chunk_bytes.max(least) };
         let Place::Memory(mode) = self.place else {
             self.stage(ground, ample);
@@ -214,7 +224,7 @@ impl BytesUnroll {
             return Ok(has_room);
         }
         self.move_to_disk(ground)?;
-        self.make_room(ground, overflow)
+        self.make_room(ground, overflow, expected)
     }
 
     /// Charges for a buffer of the first of these sizes if it is free, else, by evicting others' blocks, for one of
