@@ -48,6 +48,10 @@ pub(crate) enum Task {
     ///
     /// Prints the medians and their ratio, ours / bare: lower is better. Takes some minutes; wants a quiet machine.
     Bench(Bench),
+    /// Put a store under mixed load, check every value and watch the memory of the process.
+    ///
+    /// Prints what was done, the most memory that was resident, and the slope of a line through the samples.
+    Soak(Soak),
     /// Measure against other engines, on the same records in the same run.
     ///
     /// Prints the medians and their ratio, peer / larder: higher is better. The peers are built as a package of their
@@ -113,6 +117,16 @@ pub(crate) struct Bench {
     /// Few samples: to see that everything runs, not to quote a number.
     #[arg(long)]
     pub(crate) quick: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Soak {
+    /// How long the load runs.
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub(crate) minutes: f64,
+    /// What is chosen at random follows from this.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

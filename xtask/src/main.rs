@@ -12,6 +12,7 @@ mod peers;
 mod project;
 mod run;
 mod smoke;
+mod soak;
 mod steps;
 mod table;
 mod tests;
@@ -45,6 +46,7 @@ fn dispatch(task: Task) -> Result<(), Error> {
         Task::Shuttle(options) => models::shuttle(&project, &options, &mut steps::TestCount::default()),
         Task::Fuzz(options) => fuzz::run(&project, &options),
         Task::Bench(options) => bench::run(&project, &options),
+        Task::Soak(options) => soak::run(&project, &options),
         Task::Peers(options) => peers::run(&project, &options),
     }
 }
