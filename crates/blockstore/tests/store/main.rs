@@ -25,6 +25,8 @@ mod events;
 #[cfg(test)]
 mod eviction;
 #[cfg(test)]
+mod fragmentation;
+#[cfg(test)]
 mod grants;
 #[cfg(test)]
 mod hammer;
