@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use super::budget::{DiskBudget, OverLimit};
 use super::directory::{Directory, Fault};
 use super::error::RegionError;
-use super::extents::rounded;
-use super::segment::{FILE_BLOCK_BYTES, Segment, SegmentExtent};
+use super::segment::{FILE_BLOCK_BYTES, Segment, SegmentExtent, Unwritten};
 use super::segment_file::{OpenSegmentFile, open_segment_file, private_file};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ pub(crate) use super::directory::DirectoryFailure;
 pub(crate) struct DiskOptions {
     /// Created where they are absent. Other stores and other files in them are left alone.
     pub(crate) directories: Vec<PathBuf>,
-    /// The most bytes to keep in all of them together.
+    /// The most disk space to take in all of them together.
     pub(crate) limit_bytes: Option<u64>,
     /// The length of a segment file, which is sparse: it costs what is written to it. A larger extent gets a larger
     /// segment.
@@ -40,6 +40,8 @@ pub struct DiskStatus {
     pub directories: Vec<DirectoryStatus>,
     /// Bytes in use, in all of them.
     pub used_bytes: u64,
+    /// Disk space taken, in all of them; see [`DirectoryStatus::taken_bytes`]. What the limit is about.
+    pub taken_bytes: u64,
 }
 
 /// What one directory of a disk store holds.
@@ -50,13 +52,22 @@ pub struct DirectoryStatus {
     pub path: PathBuf,
     /// Bytes in use.
     pub used_bytes: u64,
+    /// Disk space taken: the blocks of 4 KiB that hold a byte in use, and a bounded slack of what was taken ahead of
+    /// writes or freed and not yet returned. The slack is at most a sixteenth of each segment file, and gone with the
+    /// last block in it; it is used or returned before a write is refused for lack of space.
+    pub taken_bytes: u64,
     /// Files open in it; they have no names.
     pub segments: usize,
     /// Why it was put aside, if it was: nothing new is written to it.
     pub failed: Option<String>,
-    /// Freed bytes, counted each time, whose space the file system would not take back. They are used again.
+    /// Freed bytes whose space the file system would not take back. They are used again.
     pub unreclaimed_bytes: u64,
 }
+
+/// What Linux maps at most when one page of a file is touched that it has in memory.
+const FAULT_AROUND_BYTES: u64 = 64 << 10;
+/// What small extents keep mapped at most after they were read: part of the process's resident memory.
+const MAPPED_BYTES_MAX: u64 = 16 << 20;
 
 /// Writes extents to disk and hands them out as bytes of a mapping.
 ///
@@ -64,9 +75,10 @@ pub struct DirectoryStatus {
 /// process, and no file of it can be seen in the directories.
 pub(crate) struct DiskStore {
     directories: Vec<Arc<Directory>>,
-    limit_bytes: u64,
-    used_bytes: Arc<AtomicU64>,
+    budget: Arc<DiskBudget>,
     next: AtomicUsize,
+    /// What reads of small extents can have mapped since all was unmapped.
+    mapped_bytes: AtomicU64,
     open: Box<OpenSegmentFile>,
 }
 
@@ -84,21 +96,16 @@ impl DiskStore {
             return Err(RegionError::NoDirectoryGiven);
         }
         let segment_bytes = options.segment_bytes.max(FILE_BLOCK_BYTES);
+        let budget = Arc::new(DiskBudget::new(options.limit_bytes.unwrap_or(u64::MAX)));
         let mut directories = Vec::with_capacity(options.directories.len());
         for path in options.directories {
             let tried = fs::create_dir_all(&path).and_then(|()| private_file(&path));
             if let Err(source) = tried {
                 return Err(RegionError::OpenDirectory { directory: path, source });
             }
-            directories.push(Arc::new(Directory::new(path, segment_bytes)));
+            directories.push(Arc::new(Directory::new(path, segment_bytes, Arc::clone(&budget))));
         }
-        Ok(Self {
-            directories,
-            limit_bytes: options.limit_bytes.unwrap_or(u64::MAX),
-            used_bytes: Arc::new(AtomicU64::new(0)),
-            next: AtomicUsize::new(0),
-            open,
-        })
+        Ok(Self { directories, budget, next: AtomicUsize::new(0), mapped_bytes: AtomicU64::new(0), open })
     }
 
     /// Writes `stored` and returns it as a view of the file, 64-byte aligned. When the last clone of the view drops,
@@ -113,24 +120,38 @@ impl DiskStore {
         if stored.is_empty() {
             return Ok(Bytes::new());
         }
-        let charge = self.charge(stored.len() as u64)?;
+        match self.try_write(stored) {
+            // What other directories have free counts against the limit too.
+            Err(RegionError::DiskLimit { .. }) if self.reclaim() > 0 => self.try_write(stored),
+            done => done,
+        }
+    }
+
+    fn try_write(&self, stored: &[u8]) -> Result<Bytes, RegionError> {
+        let needed_bytes = stored.len() as u64;
         let mut refusal: Option<(Fault, RegionError)> = None;
         for directory in self.turns().filter(|directory| !directory.has_failed()) {
-            match directory.write(stored, &*self.open) {
-                Ok(extent) => return Ok(Stored::bytes(extent, directory, charge)),
-                Err(source) => {
+            let (fault, error) = match directory.write(stored, &*self.open) {
+                Ok(extent) => return Ok(Stored::bytes(extent, directory)),
+                Err(Unwritten::OverLimit(over)) => (Fault::Full, over_limit(over, needed_bytes)),
+                Err(Unwritten::Io(source)) => {
                     let fault = Fault::of(&source);
                     if fault == Fault::Broken {
                         directory.fail(source.to_string());
                     }
-                    // The caller learns what stands in the way of the healthiest directory.
-                    if refusal.as_ref().is_none_or(|(worst, _)| *worst <= fault) {
-                        refusal = Some((fault, refused(fault, directory, stored.len() as u64, source)));
-                    }
+                    (fault, refused(fault, directory, needed_bytes, source))
                 }
+            };
+            // The caller learns what stands in the way of the healthiest directory.
+            if refusal.as_ref().is_none_or(|(worst, _)| *worst <= fault) {
+                refusal = Some((fault, error));
             }
         }
-        Err(refusal.map_or_else(|| self.nowhere(stored.len() as u64), |(_, error)| error))
+        Err(refusal.map_or_else(|| self.nowhere(needed_bytes), |(_, error)| error))
+    }
+
+    fn reclaim(&self) -> u64 {
+        self.directories.iter().map(|directory| directory.reclaim()).sum()
     }
 
     /// The directories, each once, starting with another one each time.
@@ -138,16 +159,6 @@ impl DiskStore {
         let count = self.directories.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed) % count.max(1);
         self.directories.iter().cycle().skip(first).take(count)
-    }
-
-    fn charge(&self, needed_bytes: u64) -> Result<Charge, RegionError> {
-        let limit_bytes = self.limit_bytes;
-        let bytes = rounded(needed_bytes).unwrap_or(u64::MAX);
-        let grow = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit_bytes);
-        match self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grow) {
-            Ok(_) => Ok(Charge { used_bytes: Arc::clone(&self.used_bytes), bytes }),
-            Err(used_bytes) => Err(RegionError::DiskLimit { limit_bytes, used_bytes, needed_bytes }),
-        }
     }
 
     /// All directories were put aside before.
@@ -179,10 +190,18 @@ impl DiskStore {
 
     /// Takes bytes that were read out of the process's resident memory; the kernel keeps them in its page cache as
     /// long as it likes. Reading them again is as good as before.
+    ///
+    /// Small extents are let go in bulk: the kernel maps pages around them as well, up to [`MAPPED_BYTES_MAX`] in all.
     pub(crate) fn release(&self, stored: &[u8]) {
-        let place = self.place_of(stored);
-        if let Some((segment, range)) = place.and_then(|(_, it)| it.position(stored).map(|at| (it, at))) {
-            segment.unmap_pages(range);
+        if stored.len() as u64 >= FAULT_AROUND_BYTES {
+            let place = self.place_of(stored);
+            if let Some((segment, range)) = place.and_then(|(_, it)| it.position(stored).map(|at| (it, at))) {
+                segment.unmap_pages(range);
+            }
+        } else if self.mapped_bytes.fetch_add(FAULT_AROUND_BYTES, Ordering::Relaxed) >= MAPPED_BYTES_MAX {
+            self.mapped_bytes.store(0, Ordering::Relaxed);
+            let segments = self.directories.iter().flat_map(|directory| directory.segments());
+            segments.for_each(|segment| segment.unmap_all());
         }
     }
 
@@ -203,7 +222,7 @@ impl DiskStore {
         let directories: Vec<_> =
             self.directories.iter().map(|directory| directory_status(directory)).collect();
         let used_bytes = directories.iter().map(|directory| directory.used_bytes).sum();
-        DiskStatus { directories, used_bytes }
+        DiskStatus { directories, used_bytes, taken_bytes: self.budget.taken_bytes() }
     }
 }
 
@@ -218,10 +237,16 @@ fn directory_status(directory: &Directory) -> DirectoryStatus {
     DirectoryStatus {
         path: directory.path().to_owned(),
         used_bytes: segments.iter().map(|segment| segment.live_bytes()).sum(),
+        taken_bytes: segments.iter().map(|segment| segment.backed_bytes()).sum(),
         segments: segments.len(),
         failed: directory.failure(),
         unreclaimed_bytes: segments.iter().map(|segment| segment.unreclaimed_bytes()).sum(),
     }
+}
+
+fn over_limit(over: OverLimit, needed_bytes: u64) -> RegionError {
+    let OverLimit { limit_bytes, taken_bytes } = over;
+    RegionError::DiskLimit { limit_bytes, used_bytes: taken_bytes, needed_bytes }
 }
 
 fn refused(fault: Fault, directory: &Directory, needed_bytes: u64, source: std::io::Error) -> RegionError {
@@ -233,19 +258,18 @@ fn refused(fault: Fault, directory: &Directory, needed_bytes: u64, source: std::
     }
 }
 
-/// What a `Bytes` into a segment owns. The fields drop in this order: the extent is freed and its hole punched, the
-/// segment goes if it is empty, and the limit has room again.
+/// What a `Bytes` into a segment owns. The fields drop in this order: the extent is freed, and the segment goes if it
+/// is empty then.
 struct Stored {
     extent: SegmentExtent,
     _retire: Retire,
-    _charge: Charge,
 }
 
 impl Stored {
-    fn bytes(extent: SegmentExtent, directory: &Arc<Directory>, charge: Charge) -> Bytes {
+    fn bytes(extent: SegmentExtent, directory: &Arc<Directory>) -> Bytes {
         let segment = Arc::clone(extent.segment());
         let retire = Retire { directory: Arc::clone(directory), segment };
-        Bytes::from_owner(Self { extent, _retire: retire, _charge: charge })
+        Bytes::from_owner(Self { extent, _retire: retire })
     }
 }
 
@@ -263,17 +287,6 @@ struct Retire {
 impl Drop for Retire {
     fn drop(&mut self) {
         self.directory.retire_if_empty(&self.segment);
-    }
-}
-
-struct Charge {
-    used_bytes: Arc<AtomicU64>,
-    bytes: u64,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 

@@ -38,11 +38,13 @@ pub enum RegionError {
         needed_bytes: u64,
     },
     /// The store's own limit of disk space is reached. Nothing stored before is lost.
-    #[error("no room for {needed_bytes} bytes on disk: {used_bytes} of the store's {limit_bytes} are in use")]
+    #[error(
+        "no room for {needed_bytes} bytes on disk: {used_bytes} of the store's {limit_bytes} bytes are taken"
+    )]
     DiskLimit {
         /// The limit the store was built with.
         limit_bytes: u64,
-        /// What is in use of it.
+        /// What is taken of it, in blocks of 4 KiB.
         used_bytes: u64,
         /// The bytes that were to be written.
         needed_bytes: u64,

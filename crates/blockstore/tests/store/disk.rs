@@ -51,6 +51,33 @@ fn what_is_removed_gives_its_disk_space_back() {
 }
 
 #[test]
+fn small_blocks_share_files_and_mappings() {
+    let world = World::new(0);
+    let dataset = world.dataset("d", StorageLevel::DISK_ONLY);
+    let record = |partition: u32| [vec![partition as u8; 1_008]];
+    for partition in 0..200_000 {
+        drop(put(&dataset, partition, record(partition)).unwrap());
+    }
+    let named = |link: std::path::PathBuf| {
+        fs::read_link(link).is_ok_and(|target| target.starts_with(world.scratch.path()))
+    };
+    let files =
+        fs::read_dir("/proc/self/fd").unwrap().filter(|fd| named(fd.as_ref().unwrap().path())).count();
+    let scratch = world.scratch.path().to_str().unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mappings = maps.lines().filter(|line| line.contains(scratch)).count();
+    assert_eq!((files, mappings), (1, 1));
+    let disk = world.store.disk().unwrap();
+    let stored = dataset.status().disk_bytes;
+    assert!(stored > 200_000 * 1_008 && disk.taken_bytes < stored + stored / 16 + (4 << 20), "{disk:?}");
+    for partition in (0..200_000).step_by(997) {
+        assert_eq!(read(&dataset.get(partition).unwrap().unwrap()), record(partition));
+    }
+    dataset.unpersist();
+    assert_eq!(world.store.disk().unwrap().taken_bytes, 0);
+}
+
+#[test]
 fn no_file_of_a_store_can_be_seen_in_its_directory() {
     let world = World::new(0);
     let dataset = world.dataset("d", StorageLevel::DISK_ONLY);
