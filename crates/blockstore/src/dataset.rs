@@ -7,9 +7,9 @@ use std::sync::{Arc, Weak};
 
 use crate::block::{Block, DiskRead};
 use crate::entry::{Entry, Flight};
-use crate::error::Error;
+use crate::error::{Error, Residence};
 use crate::events::Event;
-use crate::format::{ChunkEncoder, Compression};
+use crate::format::{ChunkEncoder, ChunkError, Compression};
 use crate::id::{BlockId, DatasetId};
 use crate::level::StorageLevel;
 use crate::metrics::{Counters, LiveCounters};
@@ -38,6 +38,21 @@ pub(crate) struct DatasetFacts<T> {
 impl<T> DatasetFacts<T> {
     pub(crate) fn block(&self, partition: u32) -> BlockId {
         BlockId { dataset: self.id, partition }
+    }
+
+    /// What is wrong with a chunk of one of its blocks.
+    pub(crate) fn chunk_error(
+        &self,
+        partition: u32,
+        residence: Residence,
+        chunk: usize,
+        source: ChunkError,
+    ) -> Error {
+        let (block, name) = (self.block(partition), self.name.to_string());
+        match source {
+            ChunkError::Unreadable { source } => Error::Unreadable { block, name, source: *source },
+            source => Error::Corrupt { block, name, residence, chunk, source },
+        }
     }
 }
 
@@ -171,7 +186,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     pub(crate) fn clear(&self, close: bool) {
-        let mut states: Vec<_> = self.table.clear(close).into_iter().collect();
+        let mut states: Vec<_> = self.table.clear(close).collect();
         // About the order in which they were written: their space on disk comes back in long runs.
         states.sort_unstable_by_key(|(partition, _)| *partition);
         for (partition, state) in states {
@@ -237,7 +252,6 @@ impl<T: Send + Sync + 'static> AnyDataset for Inner<T> {
 
 impl<T: Send + Sync + 'static> Inner<T> {
     fn describe(&self, partition: u32, stored: &Stored<T>) -> BlockStatus {
-        use crate::error::Residence;
         use crate::level::LevelFacts;
         let memory = stored.memory.as_ref().map(|listed| &listed.copy);
         let residence = memory.map(|copy| copy.residence());
@@ -267,6 +281,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 }
 
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod disk_tests;
 #[cfg(test)]
 #[cfg(not(any(loom, shuttle)))]
 mod tests;

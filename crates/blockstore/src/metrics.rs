@@ -65,12 +65,14 @@ counters! {
     promotions,
     /// Bytes of those copies.
     promoted_bytes,
-    /// Copies found damaged and discarded.
+    /// Copies found damaged or unreadable, and discarded.
     corrupt,
     /// Blocks that were not stored because memory was short and the level has no disk.
     refused,
     /// Writes to disk that failed.
     disk_errors,
+    /// Directories that failed and were put aside, each counted once, for the dataset that met it first.
+    directories_failed,
     /// Blocks removed on request.
     removed,
 }

@@ -20,11 +20,17 @@ mod segment;
 mod segment_file;
 mod shared;
 mod space;
+#[cfg(test)]
+#[cfg(not(loom))]
+pub(crate) mod told_disks;
+mod unmapped;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
 
 pub(crate) use arena::{Arena, ExtentMut, arena_bytes};
-pub use disk::{DirectoryStatus, DiskStatus};
+pub use disk::{DirectoryStatus, DiskReads, DiskStatus};
 pub(crate) use disk::{DiskOptions, DiskStore};
 pub use error::RegionError;
+pub(crate) use segment_file::{OpenSegmentFile, open_segment_file};
+pub(crate) use unmapped::StoredBytes;

@@ -54,6 +54,8 @@ pub(crate) struct DirectoryFailure {
 pub(crate) struct Directory {
     path: PathBuf,
     segment_bytes: u64,
+    /// Are segments mapped?
+    mapped: bool,
     budget: Arc<DiskBudget>,
     /// Locked before any segment's extents. No file is opened, read or closed under it.
     segments: RwLock<Vec<Arc<Segment>>>,
@@ -69,10 +71,11 @@ struct Failure {
 }
 
 impl Directory {
-    pub(crate) fn new(path: PathBuf, segment_bytes: u64, budget: Arc<DiskBudget>) -> Self {
+    pub(crate) fn new(path: PathBuf, segment_bytes: u64, mapped: bool, budget: Arc<DiskBudget>) -> Self {
         Self {
             path,
             segment_bytes,
+            mapped,
             budget,
             segments: RwLock::default(),
             failed: AtomicBool::new(false),
@@ -121,7 +124,7 @@ impl Directory {
     fn grow(&self, len: u64, open: &OpenSegmentFile) -> io::Result<SegmentExtent> {
         let bytes = self.segment_bytes.max(len).checked_next_multiple_of(FILE_BLOCK_BYTES);
         let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
-        let segment = Arc::new(Segment::new(open(&self.path, bytes)?, bytes, &self.budget)?);
+        let segment = Arc::new(Segment::new(open(&self.path, bytes)?, bytes, self.mapped, &self.budget)?);
         let mut segments = self.segments.write();
         // Another thread may have grown the directory meanwhile; then this segment drops after the lock.
         if let Some(extent) = segments.iter().find_map(|segment| SegmentExtent::allocate(segment, len)) {

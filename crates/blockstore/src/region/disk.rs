@@ -9,11 +9,34 @@ use super::budget::{DiskBudget, OverLimit};
 use super::directory::{Directory, Fault};
 use super::error::RegionError;
 use super::segment::{FILE_BLOCK_BYTES, Segment, SegmentExtent, Unwritten};
-use super::segment_file::{OpenSegmentFile, open_segment_file, private_file};
+use super::segment_file::{OpenSegmentFile, private_file};
+use super::unmapped::{DiskExtent, StoredBytes};
+use crate::memory::MemoryManager;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub(crate) use super::directory::DirectoryFailure;
+
+/// How blocks on disk are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum DiskReads {
+    /// Through a mapping of the segment files: nothing is copied, and the kernel's page cache is all the memory there
+    /// is to it.
+    ///
+    /// Pages are read in when a handle is made, and a disk that fails then is an error. If the kernel drops them while
+    /// a handle still reads, short of memory, and the disk fails when they are read again, the process gets SIGBUS, as
+    /// with every mapping. It takes Linux 5.14; before, a disk that fails at all is SIGBUS.
+    #[default]
+    Mapped,
+    /// By `pread` into memory, a chunk at a time; nothing is mapped, and a disk that fails is always an error.
+    ///
+    /// The memory is charged until the last reader drops it: to the heap budget where that much is free, else to
+    /// [`scratch_bytes`](crate::MemorySnapshot::scratch_bytes). A block of up to 16 MiB is read once, when its handle
+    /// is made, if the budget has room for it; any other is read twice: to be compared with its checksums when the
+    /// handle is made, and again chunk by chunk as the handle is read.
+    Buffered,
+}
 
 /// Where a disk store keeps its bytes.
 #[derive(Clone, Debug)]
@@ -25,6 +48,7 @@ pub(crate) struct DiskOptions {
     /// The length of a segment file, which is sparse: it costs what is written to it. A larger extent gets a larger
     /// segment.
     pub(crate) segment_bytes: u64,
+    pub(crate) reads: DiskReads,
 }
 
 impl DiskOptions {
@@ -79,46 +103,58 @@ pub(crate) struct DiskStore {
     next: AtomicUsize,
     /// What reads of small extents can have mapped since all was unmapped.
     mapped_bytes: AtomicU64,
-    open: Box<OpenSegmentFile>,
+    reads: DiskReads,
+    memory: MemoryManager,
+    open: std::sync::Arc<OpenSegmentFile>,
 }
 
 impl DiskStore {
-    /// Creates the directories where needed, and tries each one.
+    /// Creates the directories where needed, and tries each one. Segment files are made by `open`; what is read into
+    /// memory is charged to `memory`.
     ///
     /// # Errors
     /// [`RegionError::NoDirectoryGiven`], [`RegionError::OpenDirectory`].
-    pub(crate) fn open(options: DiskOptions) -> Result<Self, RegionError> {
-        Self::open_with(options, Box::new(open_segment_file))
-    }
-
-    pub(crate) fn open_with(options: DiskOptions, open: Box<OpenSegmentFile>) -> Result<Self, RegionError> {
+    pub(crate) fn open(
+        options: DiskOptions,
+        memory: MemoryManager,
+        open: std::sync::Arc<OpenSegmentFile>,
+    ) -> Result<Self, RegionError> {
         if options.directories.is_empty() {
             return Err(RegionError::NoDirectoryGiven);
         }
         let segment_bytes = options.segment_bytes.max(FILE_BLOCK_BYTES);
         let budget = Arc::new(DiskBudget::new(options.limit_bytes.unwrap_or(u64::MAX)));
+        let mapped = options.reads == DiskReads::Mapped;
         let mut directories = Vec::with_capacity(options.directories.len());
         for path in options.directories {
             let tried = fs::create_dir_all(&path).and_then(|()| private_file(&path));
             if let Err(source) = tried {
                 return Err(RegionError::OpenDirectory { directory: path, source });
             }
-            directories.push(Arc::new(Directory::new(path, segment_bytes, Arc::clone(&budget))));
+            directories.push(Arc::new(Directory::new(path, segment_bytes, mapped, Arc::clone(&budget))));
         }
-        Ok(Self { directories, budget, next: AtomicUsize::new(0), mapped_bytes: AtomicU64::new(0), open })
+        Ok(Self {
+            directories,
+            budget,
+            next: AtomicUsize::new(0),
+            mapped_bytes: AtomicU64::new(0),
+            reads: options.reads,
+            memory,
+            open,
+        })
     }
 
-    /// Writes `stored` and returns it as a view of the file, 64-byte aligned. When the last clone of the view drops,
-    /// its disk space is returned.
+    /// Writes `stored` and returns it as a view of the file, 64-byte aligned, or as something to read it by. When the
+    /// last clone drops, its disk space is free.
     ///
     /// Directories take turns. A full one is passed over for this write, a failing one is put aside for good.
     ///
     /// # Errors
     /// [`RegionError::DiskFull`], [`RegionError::DiskLimit`], [`RegionError::NoDirectory`],
     /// [`RegionError::Write`]. What was stored before stays readable.
-    pub(crate) fn write(&self, stored: &[u8]) -> Result<Bytes, RegionError> {
+    pub(crate) fn write(&self, stored: &[u8]) -> Result<StoredBytes, RegionError> {
         if stored.is_empty() {
-            return Ok(Bytes::new());
+            return Ok(Bytes::new().into());
         }
         match self.try_write(stored) {
             // What other directories have free counts against the limit too.
@@ -127,12 +163,12 @@ impl DiskStore {
         }
     }
 
-    fn try_write(&self, stored: &[u8]) -> Result<Bytes, RegionError> {
+    fn try_write(&self, stored: &[u8]) -> Result<StoredBytes, RegionError> {
         let needed_bytes = stored.len() as u64;
         let mut refusal: Option<(Fault, RegionError)> = None;
         for directory in self.turns().filter(|directory| !directory.has_failed()) {
             let (fault, error) = match directory.write(stored, &*self.open) {
-                Ok(extent) => return Ok(Stored::bytes(extent, directory)),
+                Ok(extent) => return Ok(self.held(Held::new(extent, directory), stored.len())),
                 Err(Unwritten::OverLimit(over)) => (Fault::Full, over_limit(over, needed_bytes)),
                 Err(Unwritten::Io(source)) => {
                     let fault = Fault::of(&source);
@@ -148,6 +184,15 @@ impl DiskStore {
             }
         }
         Err(refusal.map_or_else(|| self.nowhere(needed_bytes), |(_, error)| error))
+    }
+
+    fn held(&self, held: Held, len: usize) -> StoredBytes {
+        match self.reads {
+            DiskReads::Mapped => Bytes::from_owner(held).into(),
+            DiskReads::Buffered => {
+                StoredBytes::Disk(std::sync::Arc::new(DiskExtent::new(held, self.memory.clone(), len)))
+            }
+        }
     }
 
     fn reclaim(&self) -> u64 {
@@ -181,11 +226,7 @@ impl DiskStore {
     pub(crate) fn prefetch(&self, stored: &[u8]) -> Result<(), RegionError> {
         let Some((directory, segment)) = self.place_of(stored) else { return Ok(()) };
         let Some(range) = segment.position(stored) else { return Ok(()) };
-        segment.populate(range).map_err(|source| {
-            directory.fail(source.to_string());
-            let bytes = stored.len() as u64;
-            RegionError::Read { directory: directory.path().to_owned(), bytes, source }
-        })
+        segment.populate(range).map_err(|source| unreadable(directory, stored.len(), source))
     }
 
     /// Takes bytes that were read out of the process's resident memory; the kernel keeps them in its page cache as
@@ -193,6 +234,9 @@ impl DiskStore {
     ///
     /// Small extents are let go in bulk: the kernel maps pages around them as well, up to [`MAPPED_BYTES_MAX`] in all.
     pub(crate) fn release(&self, stored: &[u8]) {
+        if self.reads != DiskReads::Mapped {
+            return;
+        }
         if stored.len() as u64 >= FAULT_AROUND_BYTES {
             let place = self.place_of(stored);
             if let Some((segment, range)) = place.and_then(|(_, it)| it.position(stored).map(|at| (it, at))) {
@@ -258,22 +302,32 @@ fn refused(fault: Fault, directory: &Directory, needed_bytes: u64, source: std::
     }
 }
 
-/// What a `Bytes` into a segment owns. The fields drop in this order: the extent is freed, and the segment goes if it
-/// is empty then.
-struct Stored {
-    extent: SegmentExtent,
-    _retire: Retire,
+/// Puts a directory aside that failed on a read.
+fn unreadable(directory: &Directory, len: usize, source: std::io::Error) -> RegionError {
+    directory.fail(source.to_string());
+    RegionError::Read { directory: directory.path().to_owned(), bytes: len as u64, source }
 }
 
-impl Stored {
-    fn bytes(extent: SegmentExtent, directory: &Arc<Directory>) -> Bytes {
+/// A written extent. The fields drop in this order: the extent is freed, and the segment goes if it is empty then.
+pub(super) struct Held {
+    extent: SegmentExtent,
+    retire: Retire,
+}
+
+impl Held {
+    fn new(extent: SegmentExtent, directory: &Arc<Directory>) -> Self {
         let segment = Arc::clone(extent.segment());
-        let retire = Retire { directory: Arc::clone(directory), segment };
-        Bytes::from_owner(Self { extent, _retire: retire })
+        Self { extent, retire: Retire { directory: Arc::clone(directory), segment } }
+    }
+
+    /// Fills `bytes` with what was written.
+    pub(super) fn read(&self, bytes: &mut [u8]) -> Result<(), RegionError> {
+        let len = bytes.len();
+        self.extent.read(bytes).map_err(|source| unreadable(&self.retire.directory, len, source))
     }
 }
 
-impl AsRef<[u8]> for Stored {
+impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         self.extent.bytes()
     }

@@ -1,4 +1,5 @@
-//! A disk segment: extents of one large sparse file, written by `pwrite` and read through a shared mapping.
+//! A disk segment: extents of one large sparse file, written by `pwrite`, and read through a shared mapping or by
+//! `pread`.
 #![expect(unsafe_code, reason = "hands out slices of a mapping; each block names the invariant it rests on")]
 
 use std::fmt;
@@ -18,11 +19,12 @@ use crate::sync::Arc;
 /// What holes are made of: the block of nearly every file system.
 pub(crate) const FILE_BLOCK_BYTES: u64 = 4096;
 
-/// One file and its mapping. The file stays as long as the last extent, and is gone with it.
+/// One file, and its mapping if it has one. The file stays as long as the last extent, and is gone with it.
 pub(crate) struct Segment {
     file: Box<dyn SegmentFile>,
+    len: u64,
     /// The whole file, read only.
-    map: MmapRaw,
+    map: Option<MmapRaw>,
     space: Space,
     budget: Arc<DiskBudget>,
 }
@@ -43,14 +45,20 @@ impl From<io::Error> for Unwritten {
 }
 
 impl Segment {
-    /// Maps `file`, of which `len` bytes, a multiple of [`FILE_BLOCK_BYTES`], are there. The disk space it takes is
-    /// taken from `budget` first.
-    pub(crate) fn new(file: Box<dyn SegmentFile>, len: u64, budget: &Arc<DiskBudget>) -> io::Result<Self> {
+    /// A segment over `file`, of which `len` bytes, a multiple of [`FILE_BLOCK_BYTES`], are there. The disk space it
+    /// takes is taken from `budget` first.
+    pub(crate) fn new(
+        file: Box<dyn SegmentFile>,
+        len: u64,
+        mapped: bool,
+        budget: &Arc<DiskBudget>,
+    ) -> io::Result<Self> {
         debug_assert!(len.is_multiple_of(FILE_BLOCK_BYTES));
         let map_len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let map = MmapOptions::new().len(map_len).map_raw_read_only(file.file())?;
+        let map = || MmapOptions::new().len(map_len).map_raw_read_only(file.file());
+        let map = mapped.then(map).transpose()?;
         let space = Space::new(len, Slack::of_segment(len, FILE_BLOCK_BYTES));
-        Ok(Self { file, map, space, budget: Arc::clone(budget) })
+        Ok(Self { file, len, map, space, budget: Arc::clone(budget) })
     }
 
     /// Bytes of live extents.
@@ -77,14 +85,16 @@ impl Segment {
 
     /// Where in this segment's map `bytes` lie, if they do.
     pub(crate) fn position(&self, bytes: &[u8]) -> Option<Range<usize>> {
-        let start = bytes.as_ptr().addr().checked_sub(self.map.as_ptr().addr())?;
-        let end = start.checked_add(bytes.len()).filter(|end| *end <= self.map.len())?;
+        let map = self.map.as_ref()?;
+        let start = bytes.as_ptr().addr().checked_sub(map.as_ptr().addr())?;
+        let end = start.checked_add(bytes.len()).filter(|end| *end <= map.len())?;
         Some(start..end)
     }
 
     /// Reads the pages of `range` in; what would be a SIGBUS on access is an error here.
     pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
-        let Err(error) = self.map.advise_range(Advice::PopulateRead, range.start, range.len()) else {
+        let Some(map) = &self.map else { return Ok(()) };
+        let Err(error) = map.advise_range(Advice::PopulateRead, range.start, range.len()) else {
             return Ok(());
         };
         match Errno::from_io_error(&error) {
@@ -97,15 +107,15 @@ impl Segment {
 
     /// Takes the pages of `range` out of the process; they stay in the page cache.
     pub(crate) fn unmap_pages(&self, range: Range<usize>) {
+        let Some(map) = &self.map else { return };
         // SAFETY: the mapping is shared and backed by the file alone, so that a page read again has the content it
         // had; pages around the range that are rounded in lose nothing either. No slice changes or moves.
-        let _ =
-            unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
     }
 
     /// Takes all its pages out of the process.
     pub(crate) fn unmap_all(&self) {
-        self.unmap_pages(0..self.map.len());
+        self.unmap_pages(0..self.map.as_ref().map_or(0, MmapRaw::len));
     }
 
     fn punch(&self, pages: Range<u64>) -> bool {
@@ -146,7 +156,7 @@ impl Drop for Segment {
 
 impl fmt::Debug for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segment").field("bytes", &self.map.len()).finish_non_exhaustive()
+        f.debug_struct("Segment").field("bytes", &self.len).finish_non_exhaustive()
     }
 }
 
@@ -179,14 +189,23 @@ impl SegmentExtent {
         Ok(())
     }
 
-    /// What was written.
+    /// Fills `bytes` with what was written, at most as many.
+    pub(crate) fn read(&self, bytes: &mut [u8]) -> io::Result<()> {
+        if bytes.len() > self.len {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.segment.file.read_exact_at(bytes, self.extent.as_ref().map_or(0, Extent::offset))
+    }
+
+    /// What was written, in the mapping; nothing where there is none.
     pub(crate) fn bytes(&self) -> &[u8] {
+        let Some(map) = &self.segment.map else { return &[] };
         let offset = self.extent.as_ref().map_or(0, Extent::offset) as usize;
         // SAFETY: live extents never overlap, so the file's bytes here change by `write` (which needs `&mut self`)
         // or by `punch` (called for pages that `Space` holds as an extent of their own) alone; nobody else can open the file,
         // which has no name, to write or truncate it. The extent lies in the file, all of which is mapped, and
         // `segment` keeps it mapped; `len` bytes of it were written.
-        unsafe { slice::from_raw_parts(self.segment.map.as_ptr().wrapping_add(offset), self.len) }
+        unsafe { slice::from_raw_parts(map.as_ptr().wrapping_add(offset), self.len) }
     }
 
     /// The segment it lies in.

@@ -17,7 +17,7 @@ use crate::memory::{MemoryManager, MemoryMode, Reclaim};
 use crate::metrics::{Counters, LiveCounters};
 use crate::policy::{EvictionPolicy, Lru};
 use crate::record::RecordKind;
-use crate::region::{Arena, DiskOptions, DiskStore};
+use crate::region::{Arena, DiskOptions, DiskReads, DiskStore, OpenSegmentFile, open_segment_file};
 use crate::replicate::Replicator;
 use crate::stored::StoredDataset;
 use crate::sync::Mutex;
@@ -37,6 +37,8 @@ pub struct BlockStoreBuilder {
     manager: Option<MemoryManager>,
     directories: Vec<PathBuf>,
     disk_limit_bytes: Option<u64>,
+    disk_reads: DiskReads,
+    open_segment_file: Arc<OpenSegmentFile>,
     chunk_bytes: Option<usize>,
     verify_memory: bool,
     policy: Box<dyn Fn() -> Box<dyn EvictionPolicy> + Send>,
@@ -52,6 +54,8 @@ impl Default for BlockStoreBuilder {
             manager: None,
             directories: Vec::new(),
             disk_limit_bytes: None,
+            disk_reads: DiskReads::Mapped,
+            open_segment_file: Arc::new(open_segment_file),
             chunk_bytes: None,
             verify_memory: false,
             policy: Box::new(|| Box::new(Lru::new())),
@@ -100,10 +104,25 @@ impl BlockStoreBuilder {
         self
     }
 
-    /// The most bytes all directories together may hold. No limit but the disks' when not set.
+    /// The most disk space to take in all directories together, in bytes; see
+    /// [`DiskStatus::taken_bytes`](crate::DiskStatus::taken_bytes). No limit but the disks' when not set.
     #[must_use]
     pub fn disk_limit(mut self, bytes: u64) -> Self {
         self.disk_limit_bytes = Some(bytes);
+        self
+    }
+
+    /// How blocks on disk are read. Through a mapping when not set.
+    #[must_use]
+    pub fn disk_reads(mut self, reads: DiskReads) -> Self {
+        self.disk_reads = reads;
+        self
+    }
+
+    /// Whose files segments are: where tests tear, fill and fail them.
+    #[cfg(test)]
+    pub(crate) fn segment_files(mut self, open: Arc<OpenSegmentFile>) -> Self {
+        self.open_segment_file = open;
         self
     }
 
@@ -156,13 +175,15 @@ impl BlockStoreBuilder {
         let budget = |mode| snapshot.mode(mode).budget_bytes;
         let off_heap = budget(MemoryMode::OffHeap);
         let arena = (off_heap > 0).then(|| Arena::new(off_heap)).transpose().map_err(setup)?;
+        let needs_disk = !self.directories.is_empty();
         let options = DiskOptions {
             directories: self.directories,
             limit_bytes: self.disk_limit_bytes,
             segment_bytes: DiskOptions::SEGMENT_BYTES,
+            reads: self.disk_reads,
         };
-        let disk =
-            (!options.directories.is_empty()).then(|| DiskStore::open(options)).transpose().map_err(setup)?;
+        let open = || DiskStore::open(options, memory.clone(), self.open_segment_file);
+        let disk = needs_disk.then(open).transpose().map_err(setup)?;
         let share = (budget(MemoryMode::Heap) / CHUNKS_A_BUDGET).max(CHUNK_BYTES_MIN);
         let share = usize::try_from(share).unwrap_or(CHUNK_BYTES_MAX);
         let core = Arc::new(Core {

@@ -79,7 +79,7 @@ fn compression_is_kept_where_it_pays_and_counted_as_stored() {
         let status = dataset.block_status(0).unwrap();
         let unit = if level.uses_off_heap() { 64 } else { 1 };
         let stored: usize =
-            bytes.chunks().iter().map(|chunk| chunk.stored().len().next_multiple_of(unit)).sum();
+            bytes.chunks().iter().map(|chunk| chunk.stored_len().next_multiple_of(unit)).sum();
         let counted = status.heap_bytes + status.off_heap_bytes + status.disk_bytes;
         assert_eq!(counted, stored as u64, "{level}");
         assert_eq!(bytes.header().records(), 100);
