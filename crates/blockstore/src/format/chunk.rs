@@ -123,20 +123,24 @@ pub(crate) fn compress(raw: &[u8], compression: Compression) -> Option<Vec<u8>> 
     match compression {
         Compression::None => None,
         Compression::Lz4 => {
-            // Room for less than the worst case: LZ4 gives up as soon as it does not pay.
             let mut out = vec![0; lz4_flex::block::get_maximum_output_size(raw.len())];
             let len = TABLE
                 .with(|table| {
                     lz4_flex::block::compress_into_with_table(raw, &mut out, &mut table.borrow_mut())
                 })
                 .ok()?;
-            (len <= raw.len() - raw.len() / 8 && len < raw.len()).then(|| {
+            pays(raw.len(), len).then(|| {
                 out.truncate(len);
                 out.shrink_to_fit();
                 out
             })
         }
     }
+}
+
+/// Is a chunk at least an eighth shorter compressed? What is not would cost a copy on each read, for little.
+fn pays(raw_len: usize, compressed_len: usize) -> bool {
+    raw_len > 0 && raw_len.saturating_sub(compressed_len) >= raw_len.div_ceil(8)
 }
 
 impl Chunk {
@@ -313,6 +317,12 @@ mod tests {
         assert!(!chunk.is_compressed());
         assert_eq!(chunk.raw().unwrap(), raw);
         assert!(!Chunk::seal(Vec::new(), 0, Compression::Lz4).is_compressed());
+    }
+
+    #[test]
+    fn an_eighth_is_an_eighth() {
+        assert!(pays(8, 7) && pays(80, 70) && pays(1, 0) && pays(4 << 20, 7 << 19));
+        assert!(!pays(9, 8) && !pays(80, 71) && !pays(7, 7) && !pays(0, 0) && !pays(10, 20));
     }
 
     #[test]

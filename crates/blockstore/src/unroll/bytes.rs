@@ -267,6 +267,7 @@ impl BytesUnroll {
     fn seal<T>(&mut self, ground: &Ground<T>) -> Result<bool, Error> {
         let raw_len = u32::try_from(self.buffer.finished_len()).unwrap_or(u32::MAX);
         let compressed = self.compressed(ground);
+        let compressed_len = compressed.as_ref().map(Vec::len);
         let bytes = compressed.as_deref().unwrap_or(self.buffer.finished());
         let mut checksum = ground.core.verifies_memory().then(|| checksum_of(bytes));
         let mut stored = match self.mode() {
@@ -283,6 +284,9 @@ impl BytesUnroll {
             let bytes = compressed.as_deref().unwrap_or(self.buffer.finished());
             checksum = Some(checksum_of(bytes));
             stored = Some(ground.write_to_disk(bytes)?);
+        }
+        if ground.facts.compression != Compression::None {
+            ground.facts.counters.count_compression(raw_len as usize, compressed_len);
         }
         let records = std::mem::take(&mut self.buffered_records);
         self.chunks.extend(stored.map(|stored| Chunk::placed(stored, raw_len, records, checksum)));
