@@ -11,6 +11,7 @@
 
 mod arena;
 mod budget;
+mod cipher;
 mod directory;
 mod disk;
 mod error;
@@ -29,8 +30,11 @@ mod unmapped;
 mod loom_tests;
 
 pub(crate) use arena::{Arena, ExtentMut, arena_bytes};
+pub(crate) use cipher::ChunkId;
+#[cfg(feature = "encryption")]
+pub(crate) use cipher::DiskCipher;
 pub use disk::{DirectoryStatus, DiskReads, DiskStatus};
 pub(crate) use disk::{DiskOptions, DiskStore};
 pub use error::RegionError;
 pub(crate) use segment_file::{OpenSegmentFile, open_segment_file};
-pub(crate) use unmapped::StoredBytes;
+pub(crate) use unmapped::{LoadError, StoredBytes};

@@ -18,7 +18,9 @@ use crate::id::{BlockId, DatasetId};
 use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation};
 use crate::metrics::{Counters, LiveCounters};
 use crate::record::{Record, RecordKind};
-use crate::region::{Arena, DiskStatus, DiskStore, ExtentMut, RegionError, StoredBytes, arena_bytes};
+use crate::region::{
+    Arena, ChunkId, DiskStatus, DiskStore, ExtentMut, RegionError, StoredBytes, arena_bytes,
+};
 use crate::replicate::Replicator;
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
@@ -239,17 +241,18 @@ impl Core {
     /// Copies stored bytes to disk.
     pub(crate) fn write_to_disk(
         &self,
-        block: BlockId,
+        chunk: ChunkId,
         name: &str,
         counters: &LiveCounters,
         stored: &[u8],
     ) -> Result<StoredBytes, Error> {
         let written = match &self.disk {
-            Some(disk) => disk.write(stored),
+            Some(disk) => disk.write(stored, chunk),
             None => Err(RegionError::NoDirectoryGiven),
         };
         self.report_directories(counters);
         written.map_err(|source| {
+            let block = chunk.block;
             counters.disk_errors.add(1);
             self.events.emit(|| Event::DiskError { block, problem: source.to_string() });
             Error::Disk { block, name: name.to_owned(), source }

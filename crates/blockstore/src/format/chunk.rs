@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
-use crate::region::{RegionError, StoredBytes};
+use crate::region::{LoadError, RegionError, StoredBytes};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How chunks are compressed.
@@ -80,12 +80,24 @@ pub enum ChunkError {
         /// LZ4's own words.
         reason: String,
     },
+    /// The encrypted bytes on disk are not those that were written there.
+    #[error("the encrypted bytes are not those that were written")]
+    Authentication,
     /// The disk they are on cannot be read.
     #[error("the stored bytes cannot be read")]
     Unreadable {
         /// What the directory said.
         source: Box<RegionError>,
     },
+}
+
+impl From<LoadError> for ChunkError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unreadable(source) => source.into(),
+            LoadError::Forged => Self::Authentication,
+        }
+    }
 }
 
 impl From<RegionError> for ChunkError {

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::budget::{DiskBudget, OverLimit};
+use super::cipher::{ChunkId, DiskCipher};
 use super::directory::{Directory, Fault};
 use super::error::RegionError;
 use super::segment::{FILE_BLOCK_BYTES, Segment, SegmentExtent, Unwritten};
 use super::segment_file::{OpenSegmentFile, private_file};
-use super::unmapped::{DiskExtent, StoredBytes};
+use super::unmapped::{DiskExtent, Sealed, StoredBytes};
 use crate::memory::MemoryManager;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -39,7 +40,7 @@ pub enum DiskReads {
 }
 
 /// Where a disk store keeps its bytes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct DiskOptions {
     /// Created where they are absent. Other stores and other files in them are left alone.
     pub(crate) directories: Vec<PathBuf>,
@@ -49,6 +50,7 @@ pub(crate) struct DiskOptions {
     /// segment.
     pub(crate) segment_bytes: u64,
     pub(crate) reads: DiskReads,
+    pub(crate) cipher: Option<DiskCipher>,
 }
 
 impl DiskOptions {
@@ -103,7 +105,9 @@ pub(crate) struct DiskStore {
     next: AtomicUsize,
     /// What reads of small extents can have mapped since all was unmapped.
     mapped_bytes: AtomicU64,
-    reads: DiskReads,
+    /// Are segments mapped? Encrypted ones are not.
+    mapped: bool,
+    cipher: Option<std::sync::Arc<DiskCipher>>,
     memory: MemoryManager,
     open: std::sync::Arc<OpenSegmentFile>,
 }
@@ -124,7 +128,7 @@ impl DiskStore {
         }
         let segment_bytes = options.segment_bytes.max(FILE_BLOCK_BYTES);
         let budget = Arc::new(DiskBudget::new(options.limit_bytes.unwrap_or(u64::MAX)));
-        let mapped = options.reads == DiskReads::Mapped;
+        let mapped = options.reads == DiskReads::Mapped && options.cipher.is_none();
         let mut directories = Vec::with_capacity(options.directories.len());
         for path in options.directories {
             let tried = fs::create_dir_all(&path).and_then(|()| private_file(&path));
@@ -138,7 +142,8 @@ impl DiskStore {
             budget,
             next: AtomicUsize::new(0),
             mapped_bytes: AtomicU64::new(0),
-            reads: options.reads,
+            mapped,
+            cipher: options.cipher.map(std::sync::Arc::new),
             memory,
             open,
         })
@@ -152,10 +157,28 @@ impl DiskStore {
     /// # Errors
     /// [`RegionError::DiskFull`], [`RegionError::DiskLimit`], [`RegionError::NoDirectory`],
     /// [`RegionError::Write`]. What was stored before stays readable.
-    pub(crate) fn write(&self, stored: &[u8]) -> Result<StoredBytes, RegionError> {
+    pub(crate) fn write(&self, stored: &[u8], chunk: ChunkId) -> Result<StoredBytes, RegionError> {
         if stored.is_empty() {
             return Ok(Bytes::new().into());
         }
+        let Some(cipher) = &self.cipher else {
+            let held = self.write_held(stored)?;
+            let unmapped = |held| DiskExtent::new(held, self.memory.clone(), stored.len(), None);
+            return Ok(if self.mapped {
+                Bytes::from_owner(held).into()
+            } else {
+                StoredBytes::Disk(std::sync::Arc::new(unmapped(held)))
+            });
+        };
+        let _counted = self.memory.scratch((stored.len() + DiskCipher::TAG_BYTES) as u64);
+        let (bytes, nonce) = cipher.seal(stored, chunk).ok_or_else(|| self.too_large(stored.len()))?;
+        let held = self.write_held(&bytes)?;
+        let sealed = Sealed { cipher: std::sync::Arc::clone(cipher), nonce, chunk };
+        let extent = DiskExtent::new(held, self.memory.clone(), stored.len(), Some(sealed));
+        Ok(StoredBytes::Disk(std::sync::Arc::new(extent)))
+    }
+
+    fn write_held(&self, stored: &[u8]) -> Result<Held, RegionError> {
         match self.try_write(stored) {
             // What other directories have free counts against the limit too.
             Err(RegionError::DiskLimit { .. }) if self.reclaim() > 0 => self.try_write(stored),
@@ -163,12 +186,12 @@ impl DiskStore {
         }
     }
 
-    fn try_write(&self, stored: &[u8]) -> Result<StoredBytes, RegionError> {
+    fn try_write(&self, stored: &[u8]) -> Result<Held, RegionError> {
         let needed_bytes = stored.len() as u64;
         let mut refusal: Option<(Fault, RegionError)> = None;
         for directory in self.turns().filter(|directory| !directory.has_failed()) {
             let (fault, error) = match directory.write(stored, &*self.open) {
-                Ok(extent) => return Ok(self.held(Held::new(extent, directory), stored.len())),
+                Ok(extent) => return Ok(Held::new(extent, directory)),
                 Err(Unwritten::OverLimit(over)) => (Fault::Full, over_limit(over, needed_bytes)),
                 Err(Unwritten::Io(source)) => {
                     let fault = Fault::of(&source);
@@ -186,15 +209,6 @@ impl DiskStore {
         Err(refusal.map_or_else(|| self.nowhere(needed_bytes), |(_, error)| error))
     }
 
-    fn held(&self, held: Held, len: usize) -> StoredBytes {
-        match self.reads {
-            DiskReads::Mapped => Bytes::from_owner(held).into(),
-            DiskReads::Buffered => {
-                StoredBytes::Disk(std::sync::Arc::new(DiskExtent::new(held, self.memory.clone(), len)))
-            }
-        }
-    }
-
     fn reclaim(&self) -> u64 {
         self.directories.iter().map(|directory| directory.reclaim()).sum()
     }
@@ -204,6 +218,13 @@ impl DiskStore {
         let count = self.directories.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed) % count.max(1);
         self.directories.iter().cycle().skip(first).take(count)
+    }
+
+    /// Larger than what one nonce encrypts.
+    fn too_large(&self, len: usize) -> RegionError {
+        let directory = self.directories.first().map(|directory| directory.path().to_owned());
+        let source = std::io::ErrorKind::FileTooLarge.into();
+        RegionError::Write { directory: directory.unwrap_or_default(), needed_bytes: len as u64, source }
     }
 
     /// All directories were put aside before.
@@ -234,7 +255,7 @@ impl DiskStore {
     ///
     /// Small extents are let go in bulk: the kernel maps pages around them as well, up to [`MAPPED_BYTES_MAX`] in all.
     pub(crate) fn release(&self, stored: &[u8]) {
-        if self.reads != DiskReads::Mapped {
+        if !self.mapped {
             return;
         }
         if stored.len() as u64 >= FAULT_AROUND_BYTES {
@@ -272,7 +293,10 @@ impl DiskStore {
 
 impl std::fmt::Debug for DiskStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DiskStore").field("directories", &self.directories).finish_non_exhaustive()
+        f.debug_struct("DiskStore")
+            .field("directories", &self.directories)
+            .field("cipher", &self.cipher)
+            .finish_non_exhaustive()
     }
 }
 

@@ -18,6 +18,12 @@ pub enum RegionError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// No key to encrypt blocks on disk with.
+    #[error("the operating system gives no random key to encrypt blocks on disk with")]
+    Key {
+        /// Why.
+        source: io::Error,
+    },
     /// Blocks shall go to disk, but no directory was named.
     #[error("no directory to keep blocks in was given; name one, or build the store without a disk")]
     NoDirectoryGiven,

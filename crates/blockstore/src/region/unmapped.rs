@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::cipher::{ChunkId, DiskCipher, Forged};
 use super::disk::Held;
 use super::error::RegionError;
 use crate::memory::{MemoryManager, MemoryMode};
@@ -36,12 +37,41 @@ impl StoredBytes {
 pub(crate) struct DiskExtent {
     held: Held,
     memory: MemoryManager,
+    /// Of the bytes, without what encryption adds.
     len: usize,
+    sealed: Option<Sealed>,
+}
+
+/// What it takes to decrypt an extent.
+pub(super) struct Sealed {
+    pub(super) cipher: std::sync::Arc<DiskCipher>,
+    pub(super) nonce: u64,
+    pub(super) chunk: ChunkId,
+}
+
+/// Why an extent cannot be had.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    Unreadable(RegionError),
+    /// The disk answered, and not with what was encrypted.
+    Forged,
+}
+
+impl From<RegionError> for LoadError {
+    fn from(error: RegionError) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+impl From<Forged> for LoadError {
+    fn from(_: Forged) -> Self {
+        Self::Forged
+    }
 }
 
 impl DiskExtent {
-    pub(super) fn new(held: Held, memory: MemoryManager, len: usize) -> Self {
-        Self { held, memory, len }
+    pub(super) fn new(held: Held, memory: MemoryManager, len: usize, sealed: Option<Sealed>) -> Self {
+        Self { held, memory, len, sealed }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -52,8 +82,8 @@ impl DiskExtent {
     /// scratch. Evicts nobody.
     ///
     /// # Errors
-    /// [`RegionError::Read`]; the directory is then put aside.
-    pub(crate) fn load(&self) -> Result<Bytes, RegionError> {
+    /// [`RegionError::Read`]; the directory is then put aside. [`LoadError::Forged`].
+    pub(crate) fn load(&self) -> Result<Bytes, LoadError> {
         let bytes = self.len as u64;
         match self.memory.try_reserve_storage(MemoryMode::Heap, bytes) {
             Ok(charge) => self.load_with(charge),
@@ -62,9 +92,13 @@ impl DiskExtent {
     }
 
     /// As [`load`](Self::load), charged by the caller.
-    pub(crate) fn load_with(&self, charge: impl Send + 'static) -> Result<Bytes, RegionError> {
-        let mut bytes = vec![0; self.len];
+    pub(crate) fn load_with(&self, charge: impl Send + 'static) -> Result<Bytes, LoadError> {
+        let added = if self.sealed.is_some() { DiskCipher::TAG_BYTES } else { 0 };
+        let mut bytes = vec![0; self.len + added];
         self.held.read(&mut bytes)?;
+        if let Some(Sealed { cipher, nonce, chunk }) = &self.sealed {
+            cipher.open(&mut bytes, *nonce, *chunk)?;
+        }
         Ok(Bytes::from_owner(Loaded { bytes, _charge: charge }))
     }
 }

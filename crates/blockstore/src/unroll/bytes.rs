@@ -283,7 +283,7 @@ impl BytesUnroll {
             }
             let bytes = compressed.as_deref().unwrap_or(self.buffer.finished());
             checksum = Some(checksum_of(bytes));
-            stored = Some(ground.write_to_disk(bytes)?);
+            stored = Some(ground.write_to_disk(self.chunks.len(), bytes)?);
         }
         if ground.facts.compression != Compression::None {
             ground.facts.counters.count_compression(raw_len as usize, compressed_len);

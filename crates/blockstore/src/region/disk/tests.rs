@@ -9,17 +9,19 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::*;
+use crate::id::{BlockId, DatasetId};
 use crate::memory::MemoryMode;
 use crate::random::Random;
 use crate::region::extents::rounded;
 use crate::region::segment_file::open_segment_file;
 use crate::region::told_disks::{SharedDisks, Step, told_files};
+use crate::region::unmapped::LoadError;
 
 const MIB: u64 = 1 << 20;
 
 fn options(directories: &[&Path]) -> DiskOptions {
     let directories = directories.iter().map(|path| path.to_path_buf()).collect();
-    DiskOptions { directories, limit_bytes: None, segment_bytes: MIB, reads: DiskReads::Mapped }
+    DiskOptions { directories, limit_bytes: None, segment_bytes: MIB, reads: DiskReads::Mapped, cipher: None }
 }
 
 fn open_store(options: DiskOptions) -> Result<DiskStore, RegionError> {
@@ -30,9 +32,11 @@ fn memory() -> MemoryManager {
     MemoryManager::builder().heap(10 * MIB).build().unwrap()
 }
 
+const CHUNK: ChunkId = ChunkId { block: BlockId { dataset: DatasetId(1), partition: 2 }, index: 3 };
+
 /// Writes to a store that is mapped.
 fn write(store: &DiskStore, stored: &[u8]) -> Result<Bytes, RegionError> {
-    match store.write(stored)? {
+    match store.write(stored, CHUNK)? {
         StoredBytes::Memory(bytes) => Ok(bytes),
         StoredBytes::Disk(extent) => panic!("{extent:?} is not mapped"),
     }
@@ -429,7 +433,7 @@ fn without_a_mapping_bytes_are_read_into_memory_that_is_charged_while_they_are_h
     let home = home();
     let (store, _, memory) = unmapped(&[home.path()]);
     let content = Random::new(4).bytes(100_000);
-    let StoredBytes::Disk(extent) = store.write(&content).unwrap() else { panic!("it is mapped") };
+    let StoredBytes::Disk(extent) = store.write(&content, CHUNK).unwrap() else { panic!("it is mapped") };
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     assert!(!maps.contains(home.path().to_str().unwrap()), "{maps}");
     let charged = || (memory.snapshot().heap.storage_bytes, memory.snapshot().scratch_bytes);
@@ -450,7 +454,9 @@ fn without_a_mapping_a_disk_that_cannot_be_read_is_an_error_and_put_aside() {
     let home = home();
     for truncated in [true, false] {
         let (store, disks, memory) = unmapped(&[home.path()]);
-        let StoredBytes::Disk(extent) = store.write(&[5; 100_000]).unwrap() else { panic!("it is mapped") };
+        let StoredBytes::Disk(extent) = store.write(&[5; 100_000], CHUNK).unwrap() else {
+            panic!("it is mapped")
+        };
         if truncated {
             disks.lock().unwrap().files[0].set_len(4096).unwrap();
         } else {
@@ -458,11 +464,12 @@ fn without_a_mapping_a_disk_that_cannot_be_read_is_an_error_and_put_aside() {
         }
         let error = extent.load().unwrap_err();
         assert!(
-            matches!(&error, RegionError::Read { bytes: 100_000, directory, .. } if directory == home.path()),
+            matches!(&error, LoadError::Unreadable(RegionError::Read { bytes: 100_000, directory, .. })
+                if directory == home.path()),
             "{error:?}"
         );
         assert_eq!(store.take_failures().len(), 1);
-        assert!(matches!(store.write(&[1]), Err(RegionError::NoDirectory { .. })));
+        assert!(matches!(store.write(&[1], CHUNK), Err(RegionError::NoDirectory { .. })));
         assert_eq!(memory.snapshot().heap.storage_bytes, 0);
     }
 }
