@@ -3,8 +3,8 @@
 //! An [`Arena`] is anonymous memory, a [`DiskStore`] a set of mapped files. Both are the same idea: an allocator
 //! whose book-keeping lives outside the range ([`extents`]), behind one lock ([`shared`], [`space`]), and extents that
 //! belong to whoever holds them. A stored extent is a `bytes::Bytes` into the mapping; when its last clone drops, the
-//! extent is free. Its pages go back to the kernel at once; to a file system, which makes that expensive, in large
-//! runs, when more than a bounded slack has gathered.
+//! extent is free. Its pages go back to the kernel; to a file system, which makes that expensive, in long runs, when
+//! more than a bounded slack has gathered.
 //!
 //! `unsafe` stands in `arena` and `segment` alone. It rests on one invariant: *live extents never overlap*, which
 //! `extents` keeps (tested against a model) and `shared` and `space` keep between threads (proved by loom models).
@@ -25,6 +25,7 @@ mod space;
 #[cfg(not(loom))]
 pub(crate) mod told_disks;
 mod unmapped;
+mod warm;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -7,6 +7,7 @@ use crate::error::Residence;
 use crate::memory::{MemoryMode, Reservation};
 use crate::region::arena_bytes;
 use crate::serialized::SerializedBlock;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Values on the heap: runs of records, none of which is ever moved once it is full.
 ///
@@ -23,6 +24,16 @@ pub(crate) struct MemoryCopy<T> {
     pub(crate) facts: Arc<DatasetFacts<T>>,
     pub(crate) partition: u32,
     pub(crate) form: Form<T>,
+    /// The store listed it once and does no more.
+    pub(crate) left: AtomicBool,
+}
+
+impl<T> Drop for MemoryCopy<T> {
+    fn drop(&mut self) {
+        if self.left.load(Ordering::Relaxed) {
+            self.facts.tier.count_gone(self.charged_bytes());
+        }
+    }
 }
 
 /// Whichever form a copy in memory has.
@@ -32,6 +43,12 @@ pub(crate) enum Form<T> {
 }
 
 impl<T> MemoryCopy<T> {
+    /// The store does not list it any more; readers may hold it still.
+    pub(crate) fn leaves(&self) {
+        self.facts.tier.count_leaving(self.charged_bytes());
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn residence(&self) -> Residence {
         match &self.form {
             Form::Values(_) => Residence::Values,

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::events::{Event, Events, Subscription};
 use crate::format::Chunk;
 use crate::id::{BlockId, DatasetId};
-use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation};
+use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation, StorageUsage};
 use crate::metrics::{Counters, LiveCounters};
 use crate::record::{Record, RecordKind};
 use crate::region::{
@@ -25,7 +25,7 @@ use crate::replicate::Replicator;
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::sync::Mutex;
-use crate::tier::{Among, Choice, Tier};
+use crate::tier::{Among, Amount, Choice, Tier};
 
 /// Keeps the blocks of datasets at their storage levels, within a memory budget.
 ///
@@ -314,7 +314,35 @@ const SPILL_FAILURES_MAX: usize = 8;
 
 impl Reclaim for Core {
     fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed {
+        self.give_back(mode, Amount::AtLeast(bytes), requester)
+    }
+
+    fn shrink(&self, mode: MemoryMode, bytes: u64) -> Reclaimed {
+        self.give_back(mode, Amount::UpTo(bytes), None)
+    }
+
+    fn usage(&self, mode: MemoryMode) -> StorageUsage {
         let tier = self.tier(mode);
+        let gone: Arc<str> = Arc::from("(removed)");
+        let named = |(dataset, bytes)| {
+            let name = self.dataset(dataset).map_or_else(|| Arc::clone(&gone), |it| Arc::clone(it.name()));
+            (dataset, name, bytes)
+        };
+        let blocks = tier.listed().into_iter().map(named).collect();
+        StorageUsage { blocks, pinned_evicted_bytes: tier.pinned_evicted_bytes() }
+    }
+
+    fn resized(&self, mode: MemoryMode, budget_bytes: u64) {
+        if let (MemoryMode::OffHeap, Some(arena)) = (mode, &self.arena) {
+            arena.resize(budget_bytes);
+        }
+    }
+}
+
+impl Core {
+    fn give_back(&self, mode: MemoryMode, amount: Amount, requester: Option<DatasetId>) -> Reclaimed {
+        let tier = self.tier(mode);
+        let (Amount::AtLeast(bytes) | Amount::UpTo(bytes)) = amount;
         let (mut given_back, mut failures) = (0, 0);
         while given_back < bytes {
             let among = match failures {
@@ -322,7 +350,11 @@ impl Reclaim for Core {
                 1..SPILL_FAILURES_MAX => Among::Willing,
                 _ => Among::NeedNoWrite,
             };
-            let victims = match tier.choose(bytes - given_back, requester, among) {
+            let rest = match amount {
+                Amount::AtLeast(_) => Amount::AtLeast(bytes - given_back),
+                Amount::UpTo(_) => Amount::UpTo(bytes - given_back),
+            };
+            let victims = match tier.choose(rest, requester, among) {
                 Choice::Victims(victims) => victims,
                 Choice::Others { departures } => {
                     tier.wait_for_departure(departures);

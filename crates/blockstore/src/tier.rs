@@ -5,9 +5,13 @@ mod journal;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry as MapEntry;
+
 use crate::dataset::AnyDataset;
 use crate::id::{BlockId, DatasetId};
-use crate::policy::{EvictionPolicy, Offer, Slot};
+use crate::policy::{Candidate, EvictionPolicy, Offer, Removed, Slot};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use journal::Journal;
@@ -20,11 +24,14 @@ pub(crate) struct Tier {
     touches: Journal,
     /// Signalled when a victim has left or stays.
     departed: Condvar,
+    pinned_evicted_bytes: AtomicU64,
 }
 
 struct Inner {
     /// Victims that have left, or stayed after all.
     departures: u64,
+    /// Bytes of the residents, by dataset.
+    listed: HashMap<DatasetId, u64>,
     policy: Box<dyn EvictionPolicy>,
     /// How far the journal was read.
     touches_read: u64,
@@ -51,6 +58,15 @@ impl Resident {
     fn is_evictable(&self) -> bool {
         self.bytes > 0 && self.leaving.is_none() && self.pins.is_held_by_the_store_alone()
     }
+}
+
+/// How much is to be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Amount {
+    /// So many bytes, or nothing.
+    AtLeast(u64),
+    /// So many bytes, or as many as can be had.
+    UpTo(u64),
 }
 
 /// Which victims may be chosen.
@@ -123,6 +139,15 @@ impl Drop for Victim<'_> {
 }
 
 impl Inner {
+    fn unlist(&mut self, dataset: DatasetId, bytes: u64) {
+        if let MapEntry::Occupied(mut listed) = self.listed.entry(dataset) {
+            *listed.get_mut() -= bytes;
+            if *listed.get() == 0 {
+                listed.remove();
+            }
+        }
+    }
+
     fn resident(&mut self, slot: Slot) -> Option<&mut Resident> {
         self.residents.get_mut(slot.0 as usize)?.as_mut()
     }
@@ -167,8 +192,20 @@ impl Inner {
 
 impl Tier {
     pub(crate) fn new(policy: Box<dyn EvictionPolicy>) -> Arc<Self> {
-        let inner = Inner { departures: 0, policy, touches_read: 0, residents: Vec::new(), free: Vec::new() };
-        Arc::new(Self { inner: Mutex::new(inner), touches: Journal::new(), departed: Condvar::new() })
+        let inner = Inner {
+            departures: 0,
+            listed: HashMap::new(),
+            policy,
+            touches_read: 0,
+            residents: Vec::new(),
+            free: Vec::new(),
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            touches: Journal::new(),
+            departed: Condvar::new(),
+            pinned_evicted_bytes: AtomicU64::new(0),
+        })
     }
 
     /// Locks the tier, with the policy told of every touch so far.
@@ -186,12 +223,12 @@ impl Tier {
     /// Makes a copy known, and evictable, until its slot is removed.
     pub(crate) fn insert(
         &self,
-        block: BlockId,
+        candidate: &Candidate,
         dataset: Weak<dyn AnyDataset>,
         pins: Pins,
-        bytes: u64,
         must_be_written: bool,
     ) -> Slot {
+        let Candidate { block, bytes, .. } = *candidate;
         let resident = Resident { block, dataset, pins, bytes, must_be_written, stuck: false, leaving: None };
         let mut inner = self.lock();
         let slot = inner.free.pop().unwrap_or_else(|| {
@@ -201,23 +238,48 @@ impl Tier {
         if let Some(place) = inner.residents.get_mut(slot.0 as usize) {
             *place = Some(resident);
         }
-        inner.policy.insert(slot, block, bytes);
+        inner.policy.insert(slot, candidate);
+        *inner.listed.entry(block.dataset).or_default() += bytes;
         slot
     }
 
+    /// Forgets a copy; as evicted, if someone has chosen it as a victim.
     pub(crate) fn remove(&self, slot: Slot) {
         let mut inner = self.lock();
         let gone = inner.residents.get_mut(slot.0 as usize).and_then(Option::take);
-        if gone.is_some() {
-            inner.policy.remove(slot);
+        if let Some(resident) = &gone {
+            let removed = if resident.leaving.is_some() { Removed::Evicted } else { Removed::Dropped };
+            inner.policy.remove(slot, removed);
             inner.free.push(slot);
+            inner.unlist(resident.block.dataset, resident.bytes);
         }
         drop(inner);
         drop(gone);
     }
 
-    /// Chooses copies, coldest first, that give back at least `bytes` together; none when they could not.
-    pub(crate) fn choose(&self, bytes: u64, requester: Option<DatasetId>, among: Among) -> Choice<'_> {
+    /// What listed copies hold, by dataset.
+    pub(crate) fn listed(&self) -> Vec<(DatasetId, u64)> {
+        self.inner.lock().listed.iter().map(|(dataset, bytes)| (*dataset, *bytes)).collect()
+    }
+
+    /// What copies hold that left while a reader has them.
+    pub(crate) fn pinned_evicted_bytes(&self) -> u64 {
+        self.pinned_evicted_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A copy left; it is counted until it is gone.
+    pub(crate) fn count_leaving(&self, bytes: u64) {
+        self.pinned_evicted_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A copy that had left is gone.
+    pub(crate) fn count_gone(&self, bytes: u64) {
+        self.pinned_evicted_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Chooses copies, coldest first, that give back so much together; none when they could not.
+    pub(crate) fn choose(&self, amount: Amount, requester: Option<DatasetId>, among: Among) -> Choice<'_> {
+        let (Amount::AtLeast(bytes) | Amount::UpTo(bytes)) = amount;
         let willing = |resident: &Resident| {
             !resident.stuck && (among != Among::NeedNoWrite || !resident.must_be_written)
         };
@@ -227,7 +289,8 @@ impl Tier {
         if sum < bytes && among == Among::All {
             sum = inner.collect(bytes, requester, |_| true, &mut chosen);
         }
-        if sum < bytes {
+        let enough = sum >= bytes || (sum > 0 && matches!(amount, Amount::UpTo(_)));
+        if !enough {
             let later = sum.saturating_add(inner.leaving_elsewhere(requester));
             let departures = inner.departures;
             return if later < bytes { Choice::TooLittle } else { Choice::Others { departures } };

@@ -222,7 +222,14 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             return Ok(Finished::Refused(self.into_unrolled()));
         }
         let (memory, disk) = match std::mem::replace(&mut self.unroll, Unroll::Taken) {
-            Unroll::Values(values) => (Some(Form::Values(values.finish())), None),
+            Unroll::Values(mut values) => {
+                if !values.measure(&self.ground) {
+                    self.unroll = Unroll::Values(values);
+                    self.refuse_or_spill()?;
+                    return self.finish();
+                }
+                (Some(Form::Values(values.finish())), None)
+            }
             Unroll::Bytes(mut unroll) => {
                 let Some(bytes) = unroll.finish(&self.ground)? else {
                     self.unroll = Unroll::Bytes(unroll);
@@ -244,6 +251,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         memory: Option<Arc<MemoryCopy<T>>>,
         disk: Option<Arc<SerializedBlock>>,
     ) -> Block<T> {
+        let compute_nanos = self.compute_nanos();
         let facts = &self.inner.facts;
         let empty = || Arc::new(SerializedBlock::new(facts.kind.codec.id(), facts.compression, Vec::new()));
         let block = match &memory {
@@ -255,9 +263,10 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             + disk.as_ref().map_or(0, |bytes| bytes.stored_bytes());
         let stored = Stored {
             replicas,
-            memory: memory.map(|copy| self.inner.list(copy, disk.is_some())),
+            memory: memory.map(|copy| self.inner.list(copy, disk.is_some(), compute_nanos)),
             disk,
             memory_bytes: 0,
+            compute_nanos,
         };
         // A block that was removed while it was written is the caller's alone.
         let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
@@ -269,7 +278,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
                 drop(unlisted);
             }
         }
-        self.count_computed();
+        self.count_computed(compute_nanos);
         block
     }
 
@@ -285,12 +294,17 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         }
     }
 
-    fn count_computed(&self) {
+    /// Nanoseconds since the block was granted to this writer.
+    fn compute_nanos(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn count_computed(&self, compute_nanos: u64) {
         let counters = &self.inner.facts.counters;
         let again = self.inner.table.note_computed(self.partition);
         let counter = if again { &counters.recomputed } else { &counters.computed };
         counter.add(1);
-        counters.compute_nanos.add(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        counters.compute_nanos.add(compute_nanos);
         self.inner.core.events.emit(|| Event::Computed { block: self.id(), again });
     }
 
@@ -312,7 +326,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     pub fn into_unrolled(mut self) -> Unrolled<T> {
         self.inner.facts.counters.refused.add(1);
         self.inner.core.events.emit(|| Event::Refused { block: self.id() });
-        self.count_computed();
+        self.count_computed(self.compute_nanos());
         match std::mem::replace(&mut self.unroll, Unroll::Taken) {
             Unroll::Values(values) => Unrolled::of_values(values.finish()),
             Unroll::Bytes(bytes) => {

@@ -14,7 +14,7 @@ use crate::policy::Slot;
 use crate::region::arena_bytes;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
-use crate::table::{Found, Taken};
+use crate::table::{DiskCopy, Found, Taken};
 use crate::unroll::{HeapChunk, ValuesUnroll};
 
 /// A block that is not mapped stays in memory while it is read if it is no larger than this, and memory is free.
@@ -27,7 +27,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         loop {
             let read = match self.table.find(partition) {
                 Found::Memory { copy, slot } => self.read_memory(copy, slot),
-                Found::Disk { bytes, memory_bytes } => self.read_disk(partition, &bytes, memory_bytes),
+                Found::Disk(copy) => self.read_disk(partition, &copy),
                 Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
             };
             match read {
@@ -57,18 +57,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    fn read_disk(
-        self: &Arc<Self>,
-        partition: u32,
-        bytes: &Arc<SerializedBlock>,
-        memory_bytes: u64,
-    ) -> Result<(Block<T>, Residence), Error> {
-        let read = self.readable(partition, bytes).and_then(|readable| {
-            let promoted = self.promoted(partition, bytes, &readable, memory_bytes)?;
+    fn read_disk(self: &Arc<Self>, partition: u32, copy: &DiskCopy) -> Result<(Block<T>, Residence), Error> {
+        let read = self.readable(partition, &copy.bytes).and_then(|readable| {
+            let promoted = self.promoted(partition, copy, &readable)?;
             Ok(promoted.unwrap_or_else(|| self.disk_block(partition, &readable)))
         });
         if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
-            self.discarded(partition, Residence::Disk, self.table.take_disk(partition, bytes));
+            self.discarded(partition, Residence::Disk, self.table.take_disk(partition, &copy.bytes));
         }
         let block = read?;
         self.facts.counters.hits_disk.add(1);
@@ -114,16 +109,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
     fn promoted(
         self: &Arc<Self>,
         partition: u32,
-        disk: &Arc<SerializedBlock>,
+        disk: &DiskCopy,
         read: &Arc<SerializedBlock>,
-        memory_bytes: u64,
     ) -> Result<Option<Block<T>>, Error> {
+        let DiskCopy { bytes: disk, memory_bytes, compute_nanos } = disk;
         let level = self.facts.level;
         if !level.uses_memory() {
             return Ok(None);
         }
         let form = if level.is_deserialized() {
-            self.promoted_values(partition, read, memory_bytes)?
+            self.promoted_values(partition, read, *memory_bytes)?
         } else {
             let mode = level.memory_mode();
             let form = self.promoted_bytes(partition, read, mode);
@@ -135,7 +130,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let bytes = copy.charged_bytes();
         let residence = copy.residence();
         let block = Block::in_memory(Arc::clone(&copy));
-        let listed = self.list(copy, true);
+        let listed = self.list(copy, true, *compute_nanos);
         if self.table.add_memory(partition, disk, listed).is_none() {
             self.facts.counters.promotions.add(1);
             self.facts.counters.promoted_bytes.add(bytes);

@@ -1,9 +1,10 @@
 //! The thin shell of locks around the pools, and the loop of evicting and asking again.
 
-use std::sync::Weak;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use super::pools::{Claim, Pools, TaskId, Verdict};
-use super::{MemoryMode, MemorySnapshot, Refused};
+use super::{DatasetMemory, MemoryMode, MemorySnapshot, Refused};
 use crate::DatasetId;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -21,6 +22,31 @@ pub(crate) trait Reclaim: Send + Sync {
     /// for another thread's eviction to end. It must not reserve in ways that evict: what it needs for itself is
     /// scratch.
     fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed;
+
+    /// Evicts blocks of `mode` that give back `bytes`, or as much as can be had.
+    fn shrink(&self, mode: MemoryMode, bytes: u64) -> Reclaimed {
+        self.reclaim(mode, bytes, None)
+    }
+
+    /// What its blocks hold.
+    fn usage(&self, mode: MemoryMode) -> StorageUsage {
+        let _ = mode;
+        StorageUsage::default()
+    }
+
+    /// The budget of `mode` is another from now on.
+    fn resized(&self, mode: MemoryMode, budget_bytes: u64) {
+        let _ = (mode, budget_bytes);
+    }
+}
+
+/// What the blocks of one store hold.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StorageUsage {
+    /// Listed blocks, by dataset.
+    pub(crate) blocks: Vec<(DatasetId, Arc<str>, u64)>,
+    /// Blocks that left while a reader holds them.
+    pub(crate) pinned_evicted_bytes: u64,
 }
 
 /// What was evicted.
@@ -140,9 +166,55 @@ impl Shell {
         self.state.lock().pools.sub_scratch(bytes);
     }
 
+    pub(super) fn name_task(&self, task: TaskId, name: Arc<str>) {
+        self.state.lock().pools.name_task(task, name);
+    }
+
+    /// Sets a budget, and evicts down to it as far as can be; how much is charged beyond it still.
+    pub(super) fn resize(&self, mode: MemoryMode, budget_bytes: u64) -> u64 {
+        let mut over = self.change(|pools| pools.resize(mode, budget_bytes));
+        let reclaimers = self.reclaimers();
+        for reclaimer in reclaimers {
+            reclaimer.resized(mode, budget_bytes);
+            while over > 0 {
+                let reclaimed = reclaimer.shrink(mode, over);
+                over = self.state.lock().pools.over(mode);
+                if reclaimed.bytes == 0 && !reclaimed.others_gave_back {
+                    break;
+                }
+            }
+        }
+        over
+    }
+
     pub(super) fn snapshot(&self) -> MemorySnapshot {
         let state = self.state.lock();
-        state.pools.snapshot(state.tasks_waiting)
+        let mut snapshot = state.pools.snapshot(state.tasks_waiting);
+        drop(state);
+        let mut datasets: BTreeMap<DatasetId, DatasetMemory> = BTreeMap::new();
+        for reclaimer in self.reclaimers() {
+            for mode in MemoryMode::ALL {
+                let usage = reclaimer.usage(mode);
+                let split = snapshot.mode_mut(mode);
+                split.pinned_evicted_bytes += usage.pinned_evicted_bytes;
+                for (dataset, name, bytes) in usage.blocks {
+                    split.block_bytes += bytes;
+                    let entry = datasets.entry(dataset).or_insert_with(|| DatasetMemory::new(dataset, &name));
+                    *entry.bytes_mut(mode) += bytes;
+                }
+            }
+        }
+        for mode in MemoryMode::ALL {
+            let split = snapshot.mode_mut(mode);
+            let known = split.block_bytes + split.pinned_evicted_bytes;
+            split.in_flight_bytes = split.storage_bytes.saturating_sub(known);
+        }
+        snapshot.datasets = datasets.into_values().collect();
+        snapshot
+    }
+
+    fn reclaimers(&self) -> Vec<std::sync::Arc<dyn Reclaim>> {
+        self.reclaimers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(super) fn register(&self, reclaimer: Weak<dyn Reclaim>) {
@@ -168,9 +240,8 @@ impl Shell {
 
     /// One round: asks each reclaimer in turn for what is still missing.
     fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed {
-        let reclaimers: Vec<_> = self.reclaimers.lock().iter().filter_map(Weak::upgrade).collect();
         let mut sum = Reclaimed::default();
-        for reclaimer in reclaimers {
+        for reclaimer in self.reclaimers() {
             if sum.bytes >= bytes {
                 break;
             }

@@ -4,6 +4,11 @@ use super::Ground;
 use crate::memory::Reservation;
 use crate::residence::Values;
 
+/// Records are measured so many at a time while they are small. So the last few of a writer's are on the heap, where
+/// whoever pushed them had put them, and not charged yet.
+const UNMEASURED_MAX: usize = 64;
+/// A record that owns more is measured before it is kept, and so is the next.
+const SMALL_BYTES: u64 = 256;
 /// Bytes of the first run.
 const START_BYTES: usize = 4 << 10;
 /// Bytes a run of values grows to.
@@ -20,45 +25,75 @@ enum From {
 
 /// The runs of a block of values that is written, and what they are charged.
 pub(crate) struct ValuesUnroll<T> {
-    runs: Vec<Vec<T>>,
-    records: u64,
-    /// Capacity of the runs and all that their records own.
+    full: Vec<Vec<T>>,
+    /// The last run.
+    run: Vec<T>,
+    /// Records in `full`.
+    full_records: u64,
+    /// Records at the end of the last run that were not measured yet.
+    unmeasured: usize,
+    /// As many may be.
+    unmeasured_max: usize,
+    /// Capacity of the runs and all that their measured records own.
     used_bytes: u64,
     charge: Reservation,
 }
 
 impl<T> ValuesUnroll<T> {
     pub(crate) fn new(charge: Reservation) -> Self {
-        Self { runs: Vec::new(), records: 0, used_bytes: 0, charge }
+        Self {
+            full: Vec::new(),
+            run: Vec::new(),
+            full_records: 0,
+            unmeasured: 0,
+            unmeasured_max: 0,
+            used_bytes: 0,
+            charge,
+        }
     }
 
     /// Keeps the record, or hands it back because memory was refused.
     #[inline]
     pub(crate) fn push(&mut self, ground: &Ground<T>, record: T) -> Option<T> {
-        let heap_bytes = (ground.facts.kind.heap_bytes)(std::slice::from_ref(&record)) as u64;
-        if !self.has_room() && !self.add_run(ground, 1, From::Evicting) {
-            return Some(record);
+        if self.unmeasured < self.unmeasured_max && self.has_room() {
+            self.run.push(record);
+            self.unmeasured += 1;
+            return None;
         }
-        if !self.cover(ground, heap_bytes, From::Evicting) {
-            return Some(record);
-        }
-        self.keep(record)
+        self.push_measured(ground, record)
     }
 
-    #[inline]
-    fn keep(&mut self, record: T) -> Option<T> {
-        match self.runs.last_mut() {
-            Some(run) => {
-                run.push(record);
-                self.records += 1;
-                None
-            }
-            None => Some(record),
+    #[cold]
+    fn push_measured(&mut self, ground: &Ground<T>, record: T) -> Option<T> {
+        let heap_bytes = (ground.facts.kind.heap_bytes)(std::slice::from_ref(&record)) as u64;
+        let granted = self.measure(ground)
+            && (self.has_room() || self.add_run(ground, 1, From::Evicting))
+            && self.cover(ground, heap_bytes, From::Evicting);
+        if !granted {
+            return Some(record);
         }
+        self.unmeasured_max = if heap_bytes <= SMALL_BYTES { UNMEASURED_MAX } else { 0 };
+        self.run.push(record);
+        None
+    }
+
+    /// Charges what was pushed and not measured yet; false when memory was refused. The records stay all the same.
+    pub(crate) fn measure(&mut self, ground: &Ground<T>) -> bool {
+        let start = self.run.len() - self.unmeasured;
+        let unmeasured = self.run.get(start..).unwrap_or_default();
+        let heap_bytes = (ground.facts.kind.heap_bytes)(unmeasured) as u64;
+        let granted = self.cover(ground, heap_bytes, From::Evicting);
+        if granted {
+            self.unmeasured = 0;
+        }
+        granted
     }
 
     /// Moves records off the front of `batch` while memory is granted; what is left in it was refused.
     pub(crate) fn append(&mut self, ground: &Ground<T>, batch: &mut Vec<T>) {
+        if !self.measure(ground) {
+            return;
+        }
         let heap_bytes = (ground.facts.kind.heap_bytes)(batch) as u64;
         if !self.cover(ground, heap_bytes, From::Evicting) {
             return self.append_one_by_one(ground, batch);
@@ -69,14 +104,12 @@ impl<T> ValuesUnroll<T> {
                 self.used_bytes -= (ground.facts.kind.heap_bytes)(batch) as u64;
                 return;
             }
-            let Some(run) = self.runs.last_mut() else { return };
-            let moved = batch.len().min(run.capacity() - run.len());
+            let moved = batch.len().min(self.run.capacity() - self.run.len());
             if moved == batch.len() {
-                run.append(batch);
+                self.run.append(batch);
             } else {
-                run.extend(batch.drain(..moved));
+                self.run.extend(batch.drain(..moved));
             }
-            self.records += moved as u64;
         }
     }
 
@@ -88,11 +121,12 @@ impl<T> ValuesUnroll<T> {
             let heap_bytes = (ground.facts.kind.heap_bytes)(std::slice::from_ref(&record)) as u64;
             let granted = (self.has_room() || self.add_run(ground, 1, From::Free))
                 && self.cover(ground, heap_bytes, From::Free);
-            if let Some(refused) = if granted { self.keep(record) } else { Some(record) } {
-                batch.push(refused);
+            if !granted {
+                batch.push(record);
                 batch.extend(rest);
                 return;
             }
+            self.run.push(record);
         }
     }
 
@@ -102,7 +136,7 @@ impl<T> ValuesUnroll<T> {
         T: Clone,
     {
         let heap_bytes = (ground.facts.kind.heap_bytes)(records) as u64;
-        self.cover(ground, heap_bytes, From::Evicting).then(|| {
+        (self.measure(ground) && self.cover(ground, heap_bytes, From::Evicting)).then(|| {
             // Charged still, and counted again as what the copies turn out to own.
             self.used_bytes -= heap_bytes;
             records.to_vec()
@@ -126,13 +160,13 @@ impl<T> ValuesUnroll<T> {
             }
             let copy = record.clone();
             self.used_bytes -= of_original.saturating_sub(heap_bytes(&copy));
-            self.keep(copy);
+            self.run.push(copy);
         }
         records.len()
     }
 
     fn has_room(&self) -> bool {
-        self.runs.last().is_some_and(|run| run.len() < run.capacity())
+        self.run.len() < self.run.capacity()
     }
 
     /// Counts `bytes` as used and makes sure that they are charged; counts nothing when they are refused.
@@ -154,11 +188,9 @@ impl<T> ValuesUnroll<T> {
         if self.charge.try_grow(need.max(ahead)).is_ok() || self.charge.try_grow(need).is_ok() {
             return true;
         }
-        if let Some(run) = self.runs.last_mut() {
-            let before = run.capacity();
-            run.shrink_to(run.len() + 1);
-            self.used_bytes -= ((before - run.capacity()) * size_of::<T>()) as u64;
-        }
+        let before = self.run.capacity();
+        self.run.shrink_to(self.run.len() + 1);
+        self.used_bytes -= ((before - self.run.capacity()) * size_of::<T>()) as u64;
         let need = (self.used_bytes + bytes).saturating_sub(self.charge.bytes());
         self.grow_charge(ground, need, from)
     }
@@ -176,7 +208,7 @@ impl<T> ValuesUnroll<T> {
         let size = size_of::<T>().max(1);
         let most = (RUN_BYTES_MAX / size).max(1);
         let start = (START_BYTES / size).max(1);
-        let total = usize::try_from(self.records).unwrap_or(usize::MAX);
+        let total = usize::try_from(self.records()).unwrap_or(usize::MAX);
         let mut capacity = total.max(start).max(expected).min(most);
         loop {
             let bytes = (capacity * size_of::<T>()) as u64;
@@ -187,7 +219,11 @@ impl<T> ValuesUnroll<T> {
                 let mut run = Vec::new();
                 run.reserve_exact(capacity);
                 self.used_bytes += ((run.capacity() * size_of::<T>()) as u64).min(bytes);
-                self.runs.push(run);
+                let full = std::mem::replace(&mut self.run, run);
+                self.full_records += full.len() as u64;
+                if full.capacity() > 0 {
+                    self.full.push(full);
+                }
                 return true;
             }
             if capacity == 1 {
@@ -197,8 +233,13 @@ impl<T> ValuesUnroll<T> {
         }
     }
 
-    pub(crate) fn runs(&self) -> &[Vec<T>] {
-        &self.runs
+    fn records(&self) -> u64 {
+        self.full_records + self.run.len() as u64
+    }
+
+    /// All that was kept, in order.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &[T]> {
+        self.full.iter().chain([&self.run]).map(Vec::as_slice)
     }
 
     /// Capacity of the runs and all that their records own.
@@ -206,16 +247,19 @@ impl<T> ValuesUnroll<T> {
         self.used_bytes
     }
 
-    /// Gives back what was charged and not used.
+    /// All that was kept, with what it is charged; what was charged and not used is given back.
     pub(crate) fn finish(mut self) -> Values<T> {
-        if let Some(run) = self.runs.last_mut() {
-            let slack = run.capacity() - run.len();
-            run.shrink_to_fit();
-            let slack = slack - (run.capacity() - run.len()).min(slack);
-            self.used_bytes -= (slack * size_of::<T>()) as u64;
-        }
+        let records = self.records();
+        let slack = self.run.capacity() - self.run.len();
+        self.run.shrink_to_fit();
+        let slack = slack - (self.run.capacity() - self.run.len()).min(slack);
+        self.used_bytes -= (slack * size_of::<T>()) as u64;
         let surplus = self.charge.bytes().saturating_sub(self.used_bytes);
         self.charge.shrink(surplus);
-        Values { runs: self.runs, records: self.records, charge: Some(self.charge) }
+        let mut runs = self.full;
+        if !self.run.is_empty() {
+            runs.push(self.run);
+        }
+        Values { runs, records, charge: Some(self.charge) }
     }
 }

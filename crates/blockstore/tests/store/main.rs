@@ -5,6 +5,8 @@
 #![cfg(not(any(loom, shuttle)))]
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod budget;
 #[cfg(test)]
 mod codecs;
@@ -35,6 +37,8 @@ mod levels;
 mod panics;
 #[cfg(test)]
 mod pins;
+#[cfg(test)]
+mod policies;
 #[cfg(test)]
 mod replication;
 #[cfg(test)]
