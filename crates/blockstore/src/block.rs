@@ -125,7 +125,8 @@ impl<T> Block<T> {
         self.len() == 0
     }
 
-    /// The block as bytes, unless this handle reads values. Copies nothing.
+    /// The block as bytes, unless this handle reads values. Copies nothing; chunks on a disk that is not mapped are
+    /// read when their bytes are asked for.
     #[must_use]
     pub fn serialized(&self) -> Option<&SerializedBlock> {
         match &self.copy {
@@ -185,7 +186,7 @@ impl<T: 'static> Block<T> {
     /// The records one by one: by reference, or decoded as it goes.
     ///
     /// An error ends the iteration. Bytes were verified when the handle was made, so one means that the codec
-    /// disagrees with what it wrote.
+    /// disagrees with what it wrote, or that a disk that is not mapped has failed since.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
         Iter {
@@ -289,6 +290,8 @@ impl<T: 'static> Cursor<T> {
         let chunks = block.serialized().map_or(&[][..], SerializedBlock::chunks);
         while self.records_left == 0 {
             let Some(chunk) = chunks.get(self.next) else { return Ok(false) };
+            // The one before it goes first: a reader holds one chunk.
+            self.raw = Bytes::new();
             self.raw = raw_of(block, self.next, chunk)?;
             self.next += 1;
             self.offset = 0;
@@ -322,12 +325,11 @@ impl<T: 'static> Cursor<T> {
 }
 
 fn raw_of<T: 'static>(block: &Block<T>, index: usize, chunk: &Chunk) -> Result<Bytes, Error> {
-    chunk.raw().map_err(|source| Error::Corrupt {
-        block: block.id(),
-        name: block.facts().name.to_string(),
-        residence: block.residence(),
-        chunk: index,
-        source,
+    chunk.raw().map_err(|source| {
+        if let BlockCopy::Disk(read) = &block.copy {
+            read.core.report_directories(&read.facts.counters);
+        }
+        block.facts().chunk_error(block.id().partition, block.residence(), index, source)
     })
 }
 
@@ -342,7 +344,7 @@ impl<T: 'static> Batches<'_, T> {
     ///
     /// # Errors
     /// [`Error::Decode`] when the codec disagrees with what it wrote, [`Error::Corrupt`] when a chunk does not
-    /// decompress.
+    /// decompress. On a disk that is not mapped, which is read again here, also [`Error::Unreadable`].
     pub fn next_batch(&mut self) -> Result<Option<&[T]>, Error> {
         self.cursor.next_batch(self.block)
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::block::{Block, DiskRead};
 use crate::entry::{Entry, Flight};
-use crate::error::Error;
+use crate::error::{Error, Residence};
 use crate::events::Event;
-use crate::format::{ChunkEncoder, Compression};
+use crate::format::{ChunkEncoder, ChunkError, Compression};
 use crate::id::{BlockId, DatasetId};
 use crate::level::StorageLevel;
 use crate::metrics::{Counters, LiveCounters};
@@ -40,6 +40,21 @@ pub(crate) struct DatasetFacts<T> {
 impl<T> DatasetFacts<T> {
     pub(crate) fn block(&self, partition: u32) -> BlockId {
         BlockId { dataset: self.id, partition }
+    }
+
+    /// What is wrong with a chunk of one of its blocks.
+    pub(crate) fn chunk_error(
+        &self,
+        partition: u32,
+        residence: Residence,
+        chunk: usize,
+        source: ChunkError,
+    ) -> Error {
+        let (block, name) = (self.block(partition), self.name.to_string());
+        match source {
+            ChunkError::Unreadable { source } => Error::Unreadable { block, name, source: *source },
+            source => Error::Corrupt { block, name, residence, chunk, source },
+        }
     }
 }
 
@@ -172,7 +187,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     pub(crate) fn clear(&self, close: bool) {
-        for (partition, state) in self.table.clear(close) {
+        let mut states: Vec<_> = self.table.clear(close).collect();
+        // About the order in which they were written: their space on disk comes back in long runs.
+        states.sort_unstable_by_key(|(partition, _)| *partition);
+        for (partition, state) in states {
             self.removed(partition, state);
         }
     }
@@ -239,7 +257,6 @@ impl<T: Send + Sync + 'static> AnyDataset for Inner<T> {
 
 impl<T: Send + Sync + 'static> Inner<T> {
     fn describe(&self, partition: u32, stored: &Stored<T>) -> BlockStatus {
-        use crate::error::Residence;
         use crate::level::LevelFacts;
         let memory = stored.memory.as_ref().map(|listed| &listed.copy);
         let residence = memory.map(|copy| copy.residence());
@@ -269,6 +286,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 }
 
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod disk_tests;
 #[cfg(test)]
 #[cfg(not(any(loom, shuttle)))]
 mod tests;

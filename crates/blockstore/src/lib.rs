@@ -85,7 +85,7 @@ pub use level::{LevelError, LevelFacts, REPLICATION_MAX, StorageLevel};
 pub use memory::{MemoryManager, MemoryMode};
 pub use metrics::Counters;
 pub use record::Record;
-pub use region::{DirectoryStatus, DiskStatus, RegionError};
+pub use region::{DirectoryStatus, DiskReads, DiskStatus, RegionError};
 pub use replicate::Replicator;
 pub use serialized::SerializedBlock;
 pub use status::{BlockStatus, DatasetStatus};

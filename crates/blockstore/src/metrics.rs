@@ -65,17 +65,39 @@ counters! {
     promotions,
     /// Bytes of those copies.
     promoted_bytes,
-    /// Copies found damaged and discarded.
+    /// Copies found damaged or unreadable, and discarded.
     corrupt,
     /// Blocks that were not stored because memory was short and the level has no disk.
     refused,
+    /// Chunks that LZ4 made at least an eighth shorter, and that are stored compressed.
+    chunks_compressed,
+    /// Their bytes before.
+    compressed_raw_bytes,
+    /// Their bytes as stored.
+    compressed_bytes,
+    /// Chunks of a compressed dataset that are stored plain, because LZ4 saved less than an eighth, or because memory
+    /// to compress a large one was refused.
+    chunks_kept_plain,
+    /// Their bytes.
+    kept_plain_bytes,
     /// Writes to disk that failed.
     disk_errors,
+    /// Directories that failed and were put aside, each counted once, for the dataset that met it first.
+    directories_failed,
     /// Blocks removed on request.
     removed,
 }
 
 impl Counters {
+    /// Bytes before compression for each byte stored, over all chunks of compressed datasets: 1 when nothing was
+    /// worth compressing, or nothing was to be.
+    #[must_use]
+    pub fn compression_ratio(&self) -> f64 {
+        let raw = self.compressed_raw_bytes + self.kept_plain_bytes;
+        let stored = self.compressed_bytes + self.kept_plain_bytes;
+        if stored == 0 { 1.0 } else { raw as f64 / stored as f64 }
+    }
+
     /// Reads served from any copy.
     #[must_use]
     pub fn hits(&self) -> u64 {
@@ -94,5 +116,22 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+impl LiveCounters {
+    /// Counts what became of a chunk that was to be compressed.
+    pub(crate) fn count_compression(&self, raw_len: usize, compressed_len: Option<usize>) {
+        match compressed_len {
+            Some(len) => {
+                self.chunks_compressed.add(1);
+                self.compressed_raw_bytes.add(raw_len as u64);
+                self.compressed_bytes.add(len as u64);
+            }
+            None => {
+                self.chunks_kept_plain.add(1);
+                self.kept_plain_bytes.add(raw_len as u64);
+            }
+        }
     }
 }

@@ -70,7 +70,7 @@ impl<T> MemoryCopy<T> {
             Form::Values(values) => values.charge.as_ref().map_or(0, Reservation::bytes),
             Form::Bytes { mode: MemoryMode::Heap, bytes } => bytes.stored_bytes(),
             Form::Bytes { mode: MemoryMode::OffHeap, bytes } => {
-                bytes.chunks().iter().map(|chunk| arena_bytes(chunk.stored().len())).sum()
+                bytes.chunks().iter().map(|chunk| arena_bytes(chunk.stored_len())).sum()
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::codec::CodecId;
 use crate::format::{BlockHeader, Chunk, ChunkError, Compression};
+use crate::memory::Reservation;
 
 /// A whole block as bytes: the parsed header and the chunks, each a handle on where it lies.
 ///
@@ -45,7 +46,7 @@ impl SerializedBlock {
     /// Bytes of all chunks, as stored.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.stored().len() as u64).sum()
+        self.chunks.iter().map(|chunk| chunk.stored_len() as u64).sum()
     }
 
     /// The header a file of this block ends with.
@@ -56,6 +57,19 @@ impl SerializedBlock {
             compression: self.compression,
             chunks: self.chunks.iter().map(Chunk::info).collect(),
         }
+    }
+
+    /// Can all its bytes be had without reading a disk by hand?
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.chunks.iter().all(|chunk| chunk.in_memory().is_some())
+    }
+
+    /// The same block in memory, verified where it had to be read; `charge` covers it.
+    pub(crate) fn loaded(&self, mut charge: Reservation) -> Result<Self, (usize, ChunkError)> {
+        let chunks = self.chunks.iter().enumerate().map(|(index, chunk)| {
+            chunk.loaded(charge.split(chunk.stored_len() as u64)).map_err(|e| (index, e))
+        });
+        Ok(Self::new(self.codec, self.compression, chunks.collect::<Result<_, _>>()?))
     }
 
     /// Compares every chunk with its checksum. One pass over the bytes.

@@ -13,11 +13,14 @@ use crate::codec::Codec;
 use crate::dataset::AnyDataset;
 use crate::error::Error;
 use crate::events::{Event, Events, Subscription};
+use crate::format::Chunk;
 use crate::id::{BlockId, DatasetId};
 use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation, StorageUsage};
 use crate::metrics::{Counters, LiveCounters};
 use crate::record::{Record, RecordKind};
-use crate::region::{Arena, DiskStatus, DiskStore, ExtentMut, RegionError, arena_bytes};
+use crate::region::{
+    Arena, ChunkId, DiskStatus, DiskStore, ExtentMut, RegionError, StoredBytes, arena_bytes,
+};
 use crate::replicate::Replicator;
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
@@ -238,39 +241,46 @@ impl Core {
     /// Copies stored bytes to disk.
     pub(crate) fn write_to_disk(
         &self,
-        block: BlockId,
+        chunk: ChunkId,
         name: &str,
         counters: &LiveCounters,
         stored: &[u8],
-    ) -> Result<Bytes, Error> {
+    ) -> Result<StoredBytes, Error> {
         let written = match &self.disk {
-            Some(disk) => disk.write(stored),
+            Some(disk) => disk.write(stored, chunk),
             None => Err(RegionError::NoDirectoryGiven),
         };
-        let failures = self.disk.as_ref().map(DiskStore::take_failures).unwrap_or_default();
-        for failure in failures {
-            self.events.emit(|| Event::DirectoryFailed {
-                directory: failure.directory.clone(),
-                problem: failure.reason.clone(),
-            });
-        }
+        self.report_directories(counters);
         written.map_err(|source| {
+            let block = chunk.block;
             counters.disk_errors.add(1);
             self.events.emit(|| Event::DiskError { block, problem: source.to_string() });
             Error::Disk { block, name: name.to_owned(), source }
         })
     }
 
-    /// Reads a copy on disk into memory ahead of its use, so that a failing disk is an error and no signal.
+    /// Tells of directories that were put aside and not told of yet; they are counted for the dataset that met them.
+    pub(crate) fn report_directories(&self, counters: &LiveCounters) {
+        let failures = self.disk.as_ref().map(DiskStore::take_failures).unwrap_or_default();
+        for failure in failures {
+            counters.directories_failed.add(1);
+            self.events.emit(|| Event::DirectoryFailed {
+                directory: failure.directory.clone(),
+                problem: failure.reason.clone(),
+            });
+        }
+    }
+
+    /// Reads a mapped copy on disk into memory ahead of its use, so that a failing disk is an error and no signal.
     pub(crate) fn prefetch(&self, bytes: &SerializedBlock) -> Result<(), RegionError> {
         let Some(disk) = &self.disk else { return Ok(()) };
-        bytes.chunks().iter().try_for_each(|chunk| disk.prefetch(chunk.stored()))
+        bytes.chunks().iter().filter_map(Chunk::in_memory).try_for_each(|stored| disk.prefetch(stored))
     }
 
     /// Takes a copy on disk out of the process's resident memory.
     pub(crate) fn release(&self, bytes: &SerializedBlock) {
         if let Some(disk) = &self.disk {
-            bytes.chunks().iter().for_each(|chunk| disk.release(chunk.stored()));
+            bytes.chunks().iter().filter_map(Chunk::in_memory).for_each(|stored| disk.release(stored));
         }
     }
 

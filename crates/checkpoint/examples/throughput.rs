@@ -77,7 +77,7 @@ fn write_bare(dir: &Path, chunk: &Chunk) -> Outcome {
     for_each_part(|part| {
         let mut file = File::create_new(dir.join(part.to_string()))?;
         for _ in 0..CHUNKS_PER_PART {
-            file.write_all(chunk.stored())?;
+            file.write_all(&chunk.stored()?)?;
         }
         Ok(file.sync_all()?)
     })

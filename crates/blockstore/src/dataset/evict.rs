@@ -63,11 +63,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let ground = self.ground(partition);
         let spilled = match &copy.form {
             Form::Bytes { bytes, .. } => {
-                let moved = bytes
-                    .chunks()
-                    .iter()
-                    .map(|chunk| Ok(chunk.moved_to(ground.write_to_disk(chunk.stored())?)));
-                SerializedBlock::new(bytes.codec(), bytes.compression(), moved.collect::<Result<_, Error>>()?)
+                let moved = ground.moved_to_disk(bytes.chunks())?;
+                SerializedBlock::new(bytes.codec(), bytes.compression(), moved)
             }
             Form::Values(values) => {
                 let mut unroll = BytesUnroll::on_disk();

@@ -17,6 +17,9 @@ use crate::serialized::SerializedBlock;
 use crate::table::{DiskCopy, Found, Taken};
 use crate::unroll::{HeapChunk, ValuesUnroll};
 
+/// A block that is not mapped stays in memory while it is read if it is no larger than this, and memory is free.
+const KEPT_BYTES_MAX: u64 = 16 << 20;
+
 impl<T: Send + Sync + 'static> Inner<T> {
     /// The block from its best copy. Damaged copies are discarded on the way; an error when the last one was.
     pub(crate) fn read(self: &Arc<Self>, partition: u32) -> Result<Option<Block<T>>, Error> {
@@ -49,16 +52,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
             Err((chunk, source)) => {
                 self.table.uncount_hit(&copy);
                 self.discarded(partition, residence, self.table.take_memory(partition, &copy));
-                Err(self.corrupt(partition, residence, chunk, source))
+                Err(self.facts.chunk_error(partition, residence, chunk, source))
             }
         }
     }
 
     fn read_disk(self: &Arc<Self>, partition: u32, copy: &DiskCopy) -> Result<(Block<T>, Residence), Error> {
-        let read = self
-            .readable(partition, &copy.bytes)
-            .and_then(|()| self.promoted(partition, copy))
-            .map(|promoted| promoted.unwrap_or_else(|| self.disk_block(partition, &copy.bytes)));
+        let read = self.readable(partition, &copy.bytes).and_then(|readable| {
+            let promoted = self.promoted(partition, copy, &readable)?;
+            Ok(promoted.unwrap_or_else(|| self.disk_block(partition, &readable)))
+        });
         if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
             self.discarded(partition, Residence::Disk, self.table.take_disk(partition, &copy.bytes));
         }
@@ -74,19 +77,23 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    /// Reads a copy on disk into memory and compares it with its checksums.
-    fn readable(&self, partition: u32, bytes: &SerializedBlock) -> Result<(), Error> {
-        self.core.prefetch(bytes).map_err(|source| Error::Unreadable {
-            block: self.facts.block(partition),
-            name: self.facts.name.to_string(),
-            source,
-        })?;
-        bytes.verify().map_err(|(chunk, source)| self.corrupt(partition, Residence::Disk, chunk, source))
-    }
-
-    fn corrupt(&self, partition: u32, residence: Residence, chunk: usize, source: ChunkError) -> Error {
-        let block = self.facts.block(partition);
-        Error::Corrupt { block, name: self.facts.name.to_string(), residence, chunk, source }
+    /// Reads a copy on disk and compares it with its checksums. What comes back reads the same bytes: where they are
+    /// not mapped, from memory, if they are few and memory is free.
+    fn readable(&self, partition: u32, bytes: &Arc<SerializedBlock>) -> Result<Arc<SerializedBlock>, Error> {
+        let verified = self.core.prefetch(bytes).map_err(|source| (0, source.into())).and_then(|()| {
+            let stored = bytes.stored_bytes();
+            if bytes.is_in_memory() || stored > KEPT_BYTES_MAX {
+                return bytes.verify().map(|()| Arc::clone(bytes));
+            }
+            match self.core.memory().try_reserve_storage(MemoryMode::Heap, stored) {
+                Ok(charge) => bytes.loaded(charge).map(Arc::new),
+                Err(_) => bytes.verify().map(|()| Arc::clone(bytes)),
+            }
+        });
+        verified.map_err(|(chunk, source)| {
+            self.core.report_directories(&self.facts.counters);
+            self.facts.chunk_error(partition, Residence::Disk, chunk, source)
+        })
     }
 
     /// Counts a damaged copy, unless another reader took it out first.
@@ -98,20 +105,25 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self.remove_replicas(partition, forgotten_replicas);
     }
 
-    /// A copy back in memory, if the level wants one and memory is granted.
-    fn promoted(self: &Arc<Self>, partition: u32, disk: &DiskCopy) -> Result<Option<Block<T>>, Error> {
+    /// A copy back in memory, if the level wants one and memory is granted: of what was `read` of the copy on `disk`.
+    fn promoted(
+        self: &Arc<Self>,
+        partition: u32,
+        disk: &DiskCopy,
+        read: &Arc<SerializedBlock>,
+    ) -> Result<Option<Block<T>>, Error> {
         let DiskCopy { bytes: disk, memory_bytes, compute_nanos } = disk;
         let level = self.facts.level;
         if !level.uses_memory() {
             return Ok(None);
         }
         let form = if level.is_deserialized() {
-            self.promoted_values(partition, disk, *memory_bytes)?
+            self.promoted_values(partition, read, *memory_bytes)?
         } else {
             let mode = level.memory_mode();
-            let form = self.promoted_bytes(disk, mode);
-            self.core.release(disk);
-            form
+            let form = self.promoted_bytes(partition, read, mode);
+            self.core.release(read);
+            form?
         };
         let Some(form) = form else { return Ok(None) };
         let copy = self.copy(partition, form);
@@ -154,26 +166,36 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// Copies the chunks as they are.
-    fn promoted_bytes(&self, disk: &SerializedBlock, mode: MemoryMode) -> Option<Form<T>> {
+    fn promoted_bytes(
+        &self,
+        partition: u32,
+        disk: &SerializedBlock,
+        mode: MemoryMode,
+    ) -> Result<Option<Form<T>>, Error> {
         let charge_of = |chunk: &Chunk| match mode {
-            MemoryMode::Heap => chunk.stored().len() as u64,
-            MemoryMode::OffHeap => arena_bytes(chunk.stored().len()),
+            MemoryMode::Heap => chunk.stored_len() as u64,
+            MemoryMode::OffHeap => arena_bytes(chunk.stored_len()),
         };
-        let need = disk.chunks().iter().map(charge_of).sum();
-        let mut charge = self.core.memory().reserve_storage(mode, need, Some(self.facts.id)).ok()?;
-        let copied = |chunk: &Chunk| {
-            let stored = chunk.stored();
-            let place = match mode {
-                MemoryMode::OffHeap => self.core.write_to_arena(Some(self.facts.id), stored, &mut charge)?,
+        let (need, requester) = (disk.chunks().iter().map(charge_of).sum(), Some(self.facts.id));
+        let Ok(mut charge) = self.core.memory().reserve_storage(mode, need, requester) else {
+            return Ok(None);
+        };
+        let mut chunks = Vec::with_capacity(disk.chunks().len());
+        for (index, chunk) in disk.chunks().iter().enumerate() {
+            let stored = chunk
+                .stored()
+                .map_err(|source| self.facts.chunk_error(partition, Residence::Disk, index, source))?;
+            let copied = match mode {
+                MemoryMode::OffHeap => self.core.write_to_arena(requester, &stored, &mut charge),
                 MemoryMode::Heap => {
                     let charge = charge.split(stored.len() as u64);
-                    Bytes::from_owner(HeapChunk { bytes: stored.to_vec(), _charge: charge })
+                    Some(Bytes::from_owner(HeapChunk { bytes: stored.to_vec(), _charge: charge }))
                 }
             };
-            Some(chunk.moved_to(place))
-        };
-        let chunks = disk.chunks().iter().map(copied).collect::<Option<Vec<_>>>()?;
+            let Some(copied) = copied else { return Ok(None) };
+            chunks.push(chunk.moved_to(copied));
+        }
         let bytes = SerializedBlock::new(disk.codec(), disk.compression(), chunks);
-        Some(Form::Bytes { mode, bytes })
+        Ok(Some(Form::Bytes { mode, bytes }))
     }
 }

@@ -33,7 +33,7 @@ fn good() -> SerializedBlock {
 /// The same with one bit flipped in one chunk.
 fn damaged() -> SerializedBlock {
     let with = |chunk: &Chunk| {
-        let mut bytes = chunk.stored().to_vec();
+        let mut bytes = chunk.stored().unwrap().to_vec();
         bytes[10] ^= 1;
         Chunk::found(bytes.into(), chunk.info())
     };
@@ -45,7 +45,7 @@ fn undecodable() -> SerializedBlock {
     replaced(3, |chunk| {
         let garbage = Chunk::seal(vec![0xFF; 100], chunk.records(), Compression::None);
         let info = ChunkInfo { raw_len: chunk.raw_len(), ..garbage.info() };
-        Chunk::found(garbage.stored().clone(), info)
+        Chunk::found(garbage.stored().unwrap(), info)
     })
 }
 

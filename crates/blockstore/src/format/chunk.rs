@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
+
+use crate::region::{LoadError, RegionError, StoredBytes};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How chunks are compressed.
@@ -57,7 +59,7 @@ impl FromStr for Compression {
 }
 
 /// Why a chunk's records cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChunkError {
     /// The stored bytes are not those that were written.
@@ -78,6 +80,30 @@ pub enum ChunkError {
         /// LZ4's own words.
         reason: String,
     },
+    /// The encrypted bytes on disk are not those that were written there.
+    #[error("the encrypted bytes are not those that were written")]
+    Authentication,
+    /// The disk they are on cannot be read.
+    #[error("the stored bytes cannot be read")]
+    Unreadable {
+        /// What the directory said.
+        source: Box<RegionError>,
+    },
+}
+
+impl From<LoadError> for ChunkError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unreadable(source) => source.into(),
+            LoadError::Forged => Self::Authentication,
+        }
+    }
+}
+
+impl From<RegionError> for ChunkError {
+    fn from(source: RegionError) -> Self {
+        Self::Unreadable { source: Box::new(source) }
+    }
 }
 
 /// A sealed chunk: its bytes as stored, wherever they lie, and what is needed to read and verify them.
@@ -85,10 +111,10 @@ pub enum ChunkError {
 /// Cheap to clone; the bytes live, and stay charged, until the last clone drops.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    stored: Bytes,
+    stored: StoredBytes,
     raw_len: u32,
     records: u32,
-    /// None while it lies in memory and nobody has asked to have memory verified: it is taken when it leaves.
+    /// None only while it lies in memory and nobody has asked to have memory verified: it is taken when it leaves.
     checksum: Option<u64>,
 }
 
@@ -109,20 +135,24 @@ pub(crate) fn compress(raw: &[u8], compression: Compression) -> Option<Vec<u8>> 
     match compression {
         Compression::None => None,
         Compression::Lz4 => {
-            // Room for less than the worst case: LZ4 gives up as soon as it does not pay.
             let mut out = vec![0; lz4_flex::block::get_maximum_output_size(raw.len())];
             let len = TABLE
                 .with(|table| {
                     lz4_flex::block::compress_into_with_table(raw, &mut out, &mut table.borrow_mut())
                 })
                 .ok()?;
-            (len <= raw.len() - raw.len() / 8 && len < raw.len()).then(|| {
+            pays(raw.len(), len).then(|| {
                 out.truncate(len);
                 out.shrink_to_fit();
                 out
             })
         }
     }
+}
+
+/// Is a chunk at least an eighth shorter compressed? What is not would cost a copy on each read, for little.
+fn pays(raw_len: usize, compressed_len: usize) -> bool {
+    raw_len > 0 && raw_len.saturating_sub(compressed_len) >= raw_len.div_ceil(8)
 }
 
 impl Chunk {
@@ -132,35 +162,69 @@ impl Chunk {
         let raw_len = u32::try_from(raw.len()).unwrap_or(u32::MAX);
         let stored = compress(&raw, compression).unwrap_or(raw);
         let checksum = Some(checksum_of(&stored));
-        Self { stored: Bytes::from(stored), raw_len, records, checksum }
+        Self { stored: Bytes::from(stored).into(), raw_len, records, checksum }
     }
 
     /// A chunk whose bytes are already as stored, with their checksum if it is known.
-    pub(crate) fn placed(stored: Bytes, raw_len: u32, records: u32, checksum: Option<u64>) -> Self {
+    pub(crate) fn placed(stored: StoredBytes, raw_len: u32, records: u32, checksum: Option<u64>) -> Self {
         Self { stored, raw_len, records, checksum }
     }
 
     fn checksum(&self) -> u64 {
-        self.checksum.unwrap_or_else(|| checksum_of(&self.stored))
+        self.checksum.unwrap_or_else(|| self.in_memory().map_or(0, |stored| checksum_of(stored)))
     }
 
     /// A chunk that was read back: `stored` is what was found, `info` what was recorded. Nothing is verified yet.
     #[must_use]
     pub fn found(stored: Bytes, info: super::ChunkInfo) -> Self {
-        Self { stored, raw_len: info.raw_len, records: info.records, checksum: Some(info.checksum) }
+        Self {
+            stored: stored.into(),
+            raw_len: info.raw_len,
+            records: info.records,
+            checksum: Some(info.checksum),
+        }
     }
 
-    /// The bytes as stored, compressed or not.
+    /// The bytes as stored, compressed or not. They are not copied, unless they are on a disk that is not mapped: then
+    /// they are read into memory, which stays charged until the last clone drops.
+    ///
+    /// # Errors
+    /// [`ChunkError::Unreadable`], and [`ChunkError::Checksum`] for bytes that were read; those in memory are not
+    /// compared.
+    pub fn stored(&self) -> Result<Bytes, ChunkError> {
+        match &self.stored {
+            StoredBytes::Memory(bytes) => Ok(bytes.clone()),
+            StoredBytes::Disk(extent) => self.checked(extent.load()?),
+        }
+    }
+
+    /// Length of the bytes as stored.
     #[must_use]
-    pub fn stored(&self) -> &Bytes {
-        &self.stored
+    pub fn stored_len(&self) -> usize {
+        self.stored.len()
+    }
+
+    /// The bytes as stored, where they are in memory or mapped.
+    pub(crate) fn in_memory(&self) -> Option<&Bytes> {
+        match &self.stored {
+            StoredBytes::Memory(bytes) => Some(bytes),
+            StoredBytes::Disk(_) => None,
+        }
+    }
+
+    /// The same chunk in memory, charged with `charge` if it has to be read.
+    pub(crate) fn loaded(&self, charge: impl Send + 'static) -> Result<Self, ChunkError> {
+        match &self.stored {
+            StoredBytes::Memory(_) => Ok(self.clone()),
+            StoredBytes::Disk(extent) => Ok(self.moved_to(self.checked(extent.load_with(charge)?)?)),
+        }
     }
 
     /// The chunk's line in a block header. Costs a pass over the bytes where no checksum was needed before.
     #[must_use]
     pub fn info(&self) -> super::ChunkInfo {
         super::ChunkInfo {
-            stored_len: u32::try_from(self.stored.len()).unwrap_or(u32::MAX),
+            stored_len: u32::try_from(self.stored_len()).unwrap_or(u32::MAX),
             raw_len: self.raw_len,
             records: self.records,
             checksum: self.checksum(),
@@ -168,7 +232,8 @@ impl Chunk {
     }
 
     /// The same chunk at another place that holds the same bytes.
-    pub(crate) fn moved_to(&self, stored: Bytes) -> Self {
+    pub(crate) fn moved_to(&self, stored: impl Into<StoredBytes>) -> Self {
+        let stored = stored.into();
         debug_assert_eq!(stored.len(), self.stored.len());
         Self { stored, raw_len: self.raw_len, records: self.records, checksum: Some(self.checksum()) }
     }
@@ -188,36 +253,48 @@ impl Chunk {
     /// Is it compressed?
     #[must_use]
     pub fn is_compressed(&self) -> bool {
-        self.stored.len() != self.raw_len as usize
+        self.stored_len() != self.raw_len as usize
     }
 
     /// Compares the bytes with their checksum, if they have one: those in memory that is not verified have none. One
     /// pass over them.
     ///
     /// # Errors
-    /// [`ChunkError::Checksum`].
+    /// [`ChunkError::Checksum`], [`ChunkError::Unreadable`].
     pub fn verify(&self) -> Result<(), ChunkError> {
+        match &self.stored {
+            StoredBytes::Memory(bytes) => self.check(bytes),
+            StoredBytes::Disk(extent) => self.check(&extent.load()?),
+        }
+    }
+
+    fn check(&self, stored: &[u8]) -> Result<(), ChunkError> {
         let Some(expected) = self.checksum else { return Ok(()) };
-        let actual = checksum_of(&self.stored);
+        let actual = checksum_of(stored);
         if actual == expected { Ok(()) } else { Err(ChunkError::Checksum { expected, actual }) }
+    }
+
+    fn checked(&self, stored: Bytes) -> Result<Bytes, ChunkError> {
+        self.check(&stored).map(|()| stored)
     }
 
     /// The bytes before compression: the same ones, or a decompressed copy on the heap.
     ///
     /// # Errors
-    /// [`ChunkError::Decompress`].
+    /// [`ChunkError::Decompress`], and those of [`stored`](Self::stored).
     pub fn raw(&self) -> Result<Bytes, ChunkError> {
+        let stored = self.stored()?;
         if !self.is_compressed() {
-            return Ok(self.stored.clone());
+            return Ok(stored);
         }
         let raw_bytes = self.raw_len as usize;
         let failed =
-            |reason: String| ChunkError::Decompress { stored_bytes: self.stored.len(), raw_bytes, reason };
-        if raw_bytes / LZ4_RATIO_MAX > self.stored.len() {
+            |reason: String| ChunkError::Decompress { stored_bytes: stored.len(), raw_bytes, reason };
+        if raw_bytes / LZ4_RATIO_MAX > stored.len() {
             return Err(failed("so few bytes never do".to_owned()));
         }
         let mut out = vec![0; raw_bytes];
-        match lz4_flex::block::decompress_into(&self.stored, &mut out) {
+        match lz4_flex::block::decompress_into(&stored, &mut out) {
             Ok(len) if len == raw_bytes => Ok(Bytes::from(out)),
             Ok(len) => Err(failed(format!("it gave {len} bytes"))),
             Err(e) => Err(failed(e.to_string())),
@@ -234,7 +311,7 @@ mod tests {
     fn what_compresses_is_compressed_and_comes_back() {
         let raw = b"larder ".repeat(1_000);
         let chunk = Chunk::seal(raw.clone(), 1_000, Compression::Lz4);
-        assert!(chunk.is_compressed() && chunk.stored().len() < raw.len() / 8);
+        assert!(chunk.is_compressed() && chunk.stored_len() < raw.len() / 8);
         chunk.verify().unwrap();
         assert_eq!(chunk.raw().unwrap(), raw);
     }
@@ -255,11 +332,17 @@ mod tests {
     }
 
     #[test]
+    fn an_eighth_is_an_eighth() {
+        assert!(pays(8, 7) && pays(80, 70) && pays(1, 0) && pays(4 << 20, 7 << 19));
+        assert!(!pays(9, 8) && !pays(80, 71) && !pays(7, 7) && !pays(0, 0) && !pays(10, 20));
+    }
+
+    #[test]
     fn a_length_that_no_lz4_block_has_is_an_error_before_memory_is_asked_for() {
         let chunk = Chunk::seal(vec![7; 100_000], 1, Compression::Lz4);
         assert!(chunk.is_compressed() && chunk.raw().is_ok(), "nothing shrinks further than this");
         for raw_len in [0, 1, 99_999, 100_001, u32::MAX] {
-            let damaged = Chunk::found(chunk.stored().clone(), ChunkInfo { raw_len, ..chunk.info() });
+            let damaged = Chunk::found(chunk.stored().unwrap(), ChunkInfo { raw_len, ..chunk.info() });
             assert!(matches!(damaged.raw(), Err(ChunkError::Decompress { .. })), "{raw_len}");
         }
     }
@@ -267,8 +350,8 @@ mod tests {
     #[test]
     fn every_flipped_bit_is_found() {
         let chunk = Chunk::seal(b"some records".to_vec(), 2, Compression::None);
-        for bit in 0..chunk.stored().len() * 8 {
-            let mut bytes = chunk.stored().to_vec();
+        for bit in 0..chunk.stored_len() * 8 {
+            let mut bytes = chunk.stored().unwrap().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(Chunk::found(bytes.into(), chunk.info()).verify().is_err());
         }

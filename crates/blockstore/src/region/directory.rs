@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::segment::{FILE_BLOCK_BYTES, Segment, SegmentExtent};
+use super::budget::DiskBudget;
+use super::segment::{FILE_BLOCK_BYTES, Segment, SegmentExtent, Unwritten};
 use super::segment_file::OpenSegmentFile;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, RwLock};
@@ -35,6 +36,13 @@ impl Fault {
     }
 }
 
+fn is_for_lack_of_space(error: &Unwritten) -> bool {
+    match error {
+        Unwritten::OverLimit(_) => true,
+        Unwritten::Io(error) => Fault::of(error) == Fault::Full,
+    }
+}
+
 /// A directory that was put aside, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DirectoryFailure {
@@ -46,6 +54,9 @@ pub(crate) struct DirectoryFailure {
 pub(crate) struct Directory {
     path: PathBuf,
     segment_bytes: u64,
+    /// Are segments mapped?
+    mapped: bool,
+    budget: Arc<DiskBudget>,
     /// Locked before any segment's extents. No file is opened, read or closed under it.
     segments: RwLock<Vec<Arc<Segment>>>,
     /// The same as `failure` being there; read without its lock on every write.
@@ -60,10 +71,12 @@ struct Failure {
 }
 
 impl Directory {
-    pub(crate) fn new(path: PathBuf, segment_bytes: u64) -> Self {
+    pub(crate) fn new(path: PathBuf, segment_bytes: u64, mapped: bool, budget: Arc<DiskBudget>) -> Self {
         Self {
             path,
             segment_bytes,
+            mapped,
+            budget,
             segments: RwLock::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -75,14 +88,33 @@ impl Directory {
     }
 
     /// Writes to an extent of its own, in a new segment where no other has room.
-    pub(crate) fn write(&self, stored: &[u8], open: &OpenSegmentFile) -> io::Result<SegmentExtent> {
+    pub(crate) fn write(&self, stored: &[u8], open: &OpenSegmentFile) -> Result<SegmentExtent, Unwritten> {
         let len = stored.len() as u64;
         let mut extent = match self.allocate(len) {
             Some(extent) => extent,
             None => self.grow(len, open)?,
         };
-        extent.write(stored)?;
-        Ok(extent)
+        let written = match extent.write(stored, true) {
+            Err(error) if is_for_lack_of_space(&error) => {
+                self.reclaim();
+                extent.write(stored, false)
+            }
+            done => done,
+        };
+        match written {
+            Ok(()) => Ok(extent),
+            Err(error) => {
+                let segment = Arc::clone(extent.segment());
+                drop(extent);
+                self.retire_if_empty(&segment);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the disk space of all that is free here; the bytes that were returned.
+    pub(crate) fn reclaim(&self) -> u64 {
+        self.segments().iter().map(|segment| segment.reclaim()).sum()
     }
 
     fn allocate(&self, len: u64) -> Option<SegmentExtent> {
@@ -92,7 +124,7 @@ impl Directory {
     fn grow(&self, len: u64, open: &OpenSegmentFile) -> io::Result<SegmentExtent> {
         let bytes = self.segment_bytes.max(len).checked_next_multiple_of(FILE_BLOCK_BYTES);
         let bytes = bytes.ok_or(io::ErrorKind::FileTooLarge)?;
-        let segment = Arc::new(Segment::new(open(&self.path, bytes)?, bytes)?);
+        let segment = Arc::new(Segment::new(open(&self.path, bytes)?, bytes, self.mapped, &self.budget)?);
         let mut segments = self.segments.write();
         // Another thread may have grown the directory meanwhile; then this segment drops after the lock.
         if let Some(extent) = segments.iter().find_map(|segment| SegmentExtent::allocate(segment, len)) {
@@ -103,14 +135,14 @@ impl Directory {
         Ok(extent)
     }
 
-    /// Lets an empty segment go, unless it is the last one.
+    /// Lets an empty segment go, and with it all its disk space: cheaper than any hole.
     pub(crate) fn retire_if_empty(&self, segment: &Arc<Segment>) {
         if segment.live_bytes() > 0 {
             return;
         }
         let mut segments = self.segments.write();
         // Extents are allocated under the read lock, so none can appear between this check and the removal.
-        if segments.len() < 2 || segment.live_bytes() > 0 {
+        if segment.live_bytes() > 0 {
             return;
         }
         let at = segments.iter().position(|kept| Arc::ptr_eq(kept, segment));

@@ -5,26 +5,52 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use super::budget::{DiskBudget, OverLimit};
+use super::cipher::{ChunkId, DiskCipher};
 use super::directory::{Directory, Fault};
 use super::error::RegionError;
-use super::extents::rounded;
-use super::segment::{FILE_BLOCK_BYTES, Segment, SegmentExtent};
-use super::segment_file::{OpenSegmentFile, open_segment_file, private_file};
+use super::segment::{FILE_BLOCK_BYTES, Segment, SegmentExtent, Unwritten};
+use super::segment_file::{OpenSegmentFile, private_file};
+use super::unmapped::{DiskExtent, Sealed, StoredBytes};
+use crate::memory::MemoryManager;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub(crate) use super::directory::DirectoryFailure;
 
+/// How blocks on disk are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum DiskReads {
+    /// Through a mapping of the segment files: nothing is copied, and the kernel's page cache is all the memory there
+    /// is to it.
+    ///
+    /// Pages are read in when a handle is made, and a disk that fails then is an error. If the kernel drops them while
+    /// a handle still reads, short of memory, and the disk fails when they are read again, the process gets SIGBUS, as
+    /// with every mapping. It takes Linux 5.14; before, a disk that fails at all is SIGBUS.
+    #[default]
+    Mapped,
+    /// By `pread` into memory, a chunk at a time; nothing is mapped, and a disk that fails is always an error.
+    ///
+    /// The memory is charged until the last reader drops it: to the heap budget where that much is free, else to
+    /// [`scratch_bytes`](crate::MemorySnapshot::scratch_bytes). A block of up to 16 MiB is read once, when its handle
+    /// is made, if the budget has room for it; any other is read twice: to be compared with its checksums when the
+    /// handle is made, and again chunk by chunk as the handle is read.
+    Buffered,
+}
+
 /// Where a disk store keeps its bytes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct DiskOptions {
     /// Created where they are absent. Other stores and other files in them are left alone.
     pub(crate) directories: Vec<PathBuf>,
-    /// The most bytes to keep in all of them together.
+    /// The most disk space to take in all of them together.
     pub(crate) limit_bytes: Option<u64>,
     /// The length of a segment file, which is sparse: it costs what is written to it. A larger extent gets a larger
     /// segment.
     pub(crate) segment_bytes: u64,
+    pub(crate) reads: DiskReads,
+    pub(crate) cipher: Option<DiskCipher>,
 }
 
 impl DiskOptions {
@@ -40,6 +66,8 @@ pub struct DiskStatus {
     pub directories: Vec<DirectoryStatus>,
     /// Bytes in use, in all of them.
     pub used_bytes: u64,
+    /// Disk space taken, in all of them; see [`DirectoryStatus::taken_bytes`]. What the limit is about.
+    pub taken_bytes: u64,
 }
 
 /// What one directory of a disk store holds.
@@ -50,13 +78,22 @@ pub struct DirectoryStatus {
     pub path: PathBuf,
     /// Bytes in use.
     pub used_bytes: u64,
+    /// Disk space taken: the blocks of 4 KiB that hold a byte in use, and a bounded slack of what was taken ahead of
+    /// writes or freed and not yet returned. The slack is at most a sixteenth of each segment file, and gone with the
+    /// last block in it; it is used or returned before a write is refused for lack of space.
+    pub taken_bytes: u64,
     /// Files open in it; they have no names.
     pub segments: usize,
     /// Why it was put aside, if it was: nothing new is written to it.
     pub failed: Option<String>,
-    /// Freed bytes, counted each time, whose space the file system would not take back. They are used again.
+    /// Freed bytes whose space the file system would not take back. They are used again.
     pub unreclaimed_bytes: u64,
 }
+
+/// What Linux maps at most when one page of a file is touched that it has in memory.
+const FAULT_AROUND_BYTES: u64 = 64 << 10;
+/// What small extents keep mapped at most after they were read: part of the process's resident memory.
+const MAPPED_BYTES_MAX: u64 = 16 << 20;
 
 /// Writes extents to disk and hands them out as bytes of a mapping.
 ///
@@ -64,73 +101,116 @@ pub struct DirectoryStatus {
 /// process, and no file of it can be seen in the directories.
 pub(crate) struct DiskStore {
     directories: Vec<Arc<Directory>>,
-    limit_bytes: u64,
-    used_bytes: Arc<AtomicU64>,
+    budget: Arc<DiskBudget>,
     next: AtomicUsize,
-    open: Box<OpenSegmentFile>,
+    /// What reads of small extents can have mapped since all was unmapped.
+    mapped_bytes: AtomicU64,
+    /// Are segments mapped? Encrypted ones are not.
+    mapped: bool,
+    cipher: Option<std::sync::Arc<DiskCipher>>,
+    memory: MemoryManager,
+    open: std::sync::Arc<OpenSegmentFile>,
 }
 
 impl DiskStore {
-    /// Creates the directories where needed, and tries each one.
+    /// Creates the directories where needed, and tries each one. Segment files are made by `open`; what is read into
+    /// memory is charged to `memory`.
     ///
     /// # Errors
     /// [`RegionError::NoDirectoryGiven`], [`RegionError::OpenDirectory`].
-    pub(crate) fn open(options: DiskOptions) -> Result<Self, RegionError> {
-        Self::open_with(options, Box::new(open_segment_file))
-    }
-
-    pub(crate) fn open_with(options: DiskOptions, open: Box<OpenSegmentFile>) -> Result<Self, RegionError> {
+    pub(crate) fn open(
+        options: DiskOptions,
+        memory: MemoryManager,
+        open: std::sync::Arc<OpenSegmentFile>,
+    ) -> Result<Self, RegionError> {
         if options.directories.is_empty() {
             return Err(RegionError::NoDirectoryGiven);
         }
         let segment_bytes = options.segment_bytes.max(FILE_BLOCK_BYTES);
+        let budget = Arc::new(DiskBudget::new(options.limit_bytes.unwrap_or(u64::MAX)));
+        let mapped = options.reads == DiskReads::Mapped && options.cipher.is_none();
         let mut directories = Vec::with_capacity(options.directories.len());
         for path in options.directories {
             let tried = fs::create_dir_all(&path).and_then(|()| private_file(&path));
             if let Err(source) = tried {
                 return Err(RegionError::OpenDirectory { directory: path, source });
             }
-            directories.push(Arc::new(Directory::new(path, segment_bytes)));
+            directories.push(Arc::new(Directory::new(path, segment_bytes, mapped, Arc::clone(&budget))));
         }
         Ok(Self {
             directories,
-            limit_bytes: options.limit_bytes.unwrap_or(u64::MAX),
-            used_bytes: Arc::new(AtomicU64::new(0)),
+            budget,
             next: AtomicUsize::new(0),
+            mapped_bytes: AtomicU64::new(0),
+            mapped,
+            cipher: options.cipher.map(std::sync::Arc::new),
+            memory,
             open,
         })
     }
 
-    /// Writes `stored` and returns it as a view of the file, 64-byte aligned. When the last clone of the view drops,
-    /// its disk space is returned.
+    /// Writes `stored` and returns it as a view of the file, 64-byte aligned, or as something to read it by. When the
+    /// last clone drops, its disk space is free.
     ///
     /// Directories take turns. A full one is passed over for this write, a failing one is put aside for good.
     ///
     /// # Errors
     /// [`RegionError::DiskFull`], [`RegionError::DiskLimit`], [`RegionError::NoDirectory`],
     /// [`RegionError::Write`]. What was stored before stays readable.
-    pub(crate) fn write(&self, stored: &[u8]) -> Result<Bytes, RegionError> {
+    pub(crate) fn write(&self, stored: &[u8], chunk: ChunkId) -> Result<StoredBytes, RegionError> {
         if stored.is_empty() {
-            return Ok(Bytes::new());
+            return Ok(Bytes::new().into());
         }
-        let charge = self.charge(stored.len() as u64)?;
+        let Some(cipher) = &self.cipher else {
+            let held = self.write_held(stored)?;
+            let unmapped = |held| DiskExtent::new(held, self.memory.clone(), stored.len(), None);
+            return Ok(if self.mapped {
+                Bytes::from_owner(held).into()
+            } else {
+                StoredBytes::Disk(std::sync::Arc::new(unmapped(held)))
+            });
+        };
+        let _counted = self.memory.scratch((stored.len() + DiskCipher::TAG_BYTES) as u64);
+        let (bytes, nonce) = cipher.seal(stored, chunk).ok_or_else(|| self.too_large(stored.len()))?;
+        let held = self.write_held(&bytes)?;
+        let sealed = Sealed { cipher: std::sync::Arc::clone(cipher), nonce, chunk };
+        let extent = DiskExtent::new(held, self.memory.clone(), stored.len(), Some(sealed));
+        Ok(StoredBytes::Disk(std::sync::Arc::new(extent)))
+    }
+
+    fn write_held(&self, stored: &[u8]) -> Result<Held, RegionError> {
+        match self.try_write(stored) {
+            // What other directories have free counts against the limit too.
+            Err(RegionError::DiskLimit { .. }) if self.reclaim() > 0 => self.try_write(stored),
+            done => done,
+        }
+    }
+
+    fn try_write(&self, stored: &[u8]) -> Result<Held, RegionError> {
+        let needed_bytes = stored.len() as u64;
         let mut refusal: Option<(Fault, RegionError)> = None;
         for directory in self.turns().filter(|directory| !directory.has_failed()) {
-            match directory.write(stored, &*self.open) {
-                Ok(extent) => return Ok(Stored::bytes(extent, directory, charge)),
-                Err(source) => {
+            let (fault, error) = match directory.write(stored, &*self.open) {
+                Ok(extent) => return Ok(Held::new(extent, directory)),
+                Err(Unwritten::OverLimit(over)) => (Fault::Full, over_limit(over, needed_bytes)),
+                Err(Unwritten::Io(source)) => {
                     let fault = Fault::of(&source);
                     if fault == Fault::Broken {
                         directory.fail(source.to_string());
                     }
-                    // The caller learns what stands in the way of the healthiest directory.
-                    if refusal.as_ref().is_none_or(|(worst, _)| *worst <= fault) {
-                        refusal = Some((fault, refused(fault, directory, stored.len() as u64, source)));
-                    }
+                    (fault, refused(fault, directory, needed_bytes, source))
                 }
+            };
+            // The caller learns what stands in the way of the healthiest directory.
+            if refusal.as_ref().is_none_or(|(worst, _)| *worst <= fault) {
+                refusal = Some((fault, error));
             }
         }
-        Err(refusal.map_or_else(|| self.nowhere(stored.len() as u64), |(_, error)| error))
+        Err(refusal.map_or_else(|| self.nowhere(needed_bytes), |(_, error)| error))
+    }
+
+    fn reclaim(&self) -> u64 {
+        self.directories.iter().map(|directory| directory.reclaim()).sum()
     }
 
     /// The directories, each once, starting with another one each time.
@@ -140,14 +220,11 @@ impl DiskStore {
         self.directories.iter().cycle().skip(first).take(count)
     }
 
-    fn charge(&self, needed_bytes: u64) -> Result<Charge, RegionError> {
-        let limit_bytes = self.limit_bytes;
-        let bytes = rounded(needed_bytes).unwrap_or(u64::MAX);
-        let grow = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit_bytes);
-        match self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grow) {
-            Ok(_) => Ok(Charge { used_bytes: Arc::clone(&self.used_bytes), bytes }),
-            Err(used_bytes) => Err(RegionError::DiskLimit { limit_bytes, used_bytes, needed_bytes }),
-        }
+    /// Larger than what one nonce encrypts.
+    fn too_large(&self, len: usize) -> RegionError {
+        let directory = self.directories.first().map(|directory| directory.path().to_owned());
+        let source = std::io::ErrorKind::FileTooLarge.into();
+        RegionError::Write { directory: directory.unwrap_or_default(), needed_bytes: len as u64, source }
     }
 
     /// All directories were put aside before.
@@ -170,19 +247,26 @@ impl DiskStore {
     pub(crate) fn prefetch(&self, stored: &[u8]) -> Result<(), RegionError> {
         let Some((directory, segment)) = self.place_of(stored) else { return Ok(()) };
         let Some(range) = segment.position(stored) else { return Ok(()) };
-        segment.populate(range).map_err(|source| {
-            directory.fail(source.to_string());
-            let bytes = stored.len() as u64;
-            RegionError::Read { directory: directory.path().to_owned(), bytes, source }
-        })
+        segment.populate(range).map_err(|source| unreadable(directory, stored.len(), source))
     }
 
     /// Takes bytes that were read out of the process's resident memory; the kernel keeps them in its page cache as
     /// long as it likes. Reading them again is as good as before.
+    ///
+    /// Small extents are let go in bulk: the kernel maps pages around them as well, up to [`MAPPED_BYTES_MAX`] in all.
     pub(crate) fn release(&self, stored: &[u8]) {
-        let place = self.place_of(stored);
-        if let Some((segment, range)) = place.and_then(|(_, it)| it.position(stored).map(|at| (it, at))) {
-            segment.unmap_pages(range);
+        if !self.mapped {
+            return;
+        }
+        if stored.len() as u64 >= FAULT_AROUND_BYTES {
+            let place = self.place_of(stored);
+            if let Some((segment, range)) = place.and_then(|(_, it)| it.position(stored).map(|at| (it, at))) {
+                segment.unmap_pages(range);
+            }
+        } else if self.mapped_bytes.fetch_add(FAULT_AROUND_BYTES, Ordering::Relaxed) >= MAPPED_BYTES_MAX {
+            self.mapped_bytes.store(0, Ordering::Relaxed);
+            let segments = self.directories.iter().flat_map(|directory| directory.segments());
+            segments.for_each(|segment| segment.unmap_all());
         }
     }
 
@@ -203,13 +287,16 @@ impl DiskStore {
         let directories: Vec<_> =
             self.directories.iter().map(|directory| directory_status(directory)).collect();
         let used_bytes = directories.iter().map(|directory| directory.used_bytes).sum();
-        DiskStatus { directories, used_bytes }
+        DiskStatus { directories, used_bytes, taken_bytes: self.budget.taken_bytes() }
     }
 }
 
 impl std::fmt::Debug for DiskStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DiskStore").field("directories", &self.directories).finish_non_exhaustive()
+        f.debug_struct("DiskStore")
+            .field("directories", &self.directories)
+            .field("cipher", &self.cipher)
+            .finish_non_exhaustive()
     }
 }
 
@@ -218,10 +305,16 @@ fn directory_status(directory: &Directory) -> DirectoryStatus {
     DirectoryStatus {
         path: directory.path().to_owned(),
         used_bytes: segments.iter().map(|segment| segment.live_bytes()).sum(),
+        taken_bytes: segments.iter().map(|segment| segment.backed_bytes()).sum(),
         segments: segments.len(),
         failed: directory.failure(),
         unreclaimed_bytes: segments.iter().map(|segment| segment.unreclaimed_bytes()).sum(),
     }
+}
+
+fn over_limit(over: OverLimit, needed_bytes: u64) -> RegionError {
+    let OverLimit { limit_bytes, taken_bytes } = over;
+    RegionError::DiskLimit { limit_bytes, used_bytes: taken_bytes, needed_bytes }
 }
 
 fn refused(fault: Fault, directory: &Directory, needed_bytes: u64, source: std::io::Error) -> RegionError {
@@ -233,23 +326,32 @@ fn refused(fault: Fault, directory: &Directory, needed_bytes: u64, source: std::
     }
 }
 
-/// What a `Bytes` into a segment owns. The fields drop in this order: the extent is freed and its hole punched, the
-/// segment goes if it is empty, and the limit has room again.
-struct Stored {
-    extent: SegmentExtent,
-    _retire: Retire,
-    _charge: Charge,
+/// Puts a directory aside that failed on a read.
+fn unreadable(directory: &Directory, len: usize, source: std::io::Error) -> RegionError {
+    directory.fail(source.to_string());
+    RegionError::Read { directory: directory.path().to_owned(), bytes: len as u64, source }
 }
 
-impl Stored {
-    fn bytes(extent: SegmentExtent, directory: &Arc<Directory>, charge: Charge) -> Bytes {
+/// A written extent. The fields drop in this order: the extent is freed, and the segment goes if it is empty then.
+pub(super) struct Held {
+    extent: SegmentExtent,
+    retire: Retire,
+}
+
+impl Held {
+    fn new(extent: SegmentExtent, directory: &Arc<Directory>) -> Self {
         let segment = Arc::clone(extent.segment());
-        let retire = Retire { directory: Arc::clone(directory), segment };
-        Bytes::from_owner(Self { extent, _retire: retire, _charge: charge })
+        Self { extent, retire: Retire { directory: Arc::clone(directory), segment } }
+    }
+
+    /// Fills `bytes` with what was written.
+    pub(super) fn read(&self, bytes: &mut [u8]) -> Result<(), RegionError> {
+        let len = bytes.len();
+        self.extent.read(bytes).map_err(|source| unreadable(&self.retire.directory, len, source))
     }
 }
 
-impl AsRef<[u8]> for Stored {
+impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         self.extent.bytes()
     }
@@ -263,17 +365,6 @@ struct Retire {
 impl Drop for Retire {
     fn drop(&mut self) {
         self.directory.retire_if_empty(&self.segment);
-    }
-}
-
-struct Charge {
-    used_bytes: Arc<AtomicU64>,
-    bytes: u64,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 

@@ -18,6 +18,12 @@ pub enum RegionError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// No key to encrypt blocks on disk with.
+    #[error("the operating system gives no random key to encrypt blocks on disk with")]
+    Key {
+        /// Why.
+        source: io::Error,
+    },
     /// Blocks shall go to disk, but no directory was named.
     #[error("no directory to keep blocks in was given; name one, or build the store without a disk")]
     NoDirectoryGiven,
@@ -38,11 +44,13 @@ pub enum RegionError {
         needed_bytes: u64,
     },
     /// The store's own limit of disk space is reached. Nothing stored before is lost.
-    #[error("no room for {needed_bytes} bytes on disk: {used_bytes} of the store's {limit_bytes} are in use")]
+    #[error(
+        "no room for {needed_bytes} bytes on disk: {used_bytes} of the store's {limit_bytes} bytes are taken"
+    )]
     DiskLimit {
         /// The limit the store was built with.
         limit_bytes: u64,
-        /// What is in use of it.
+        /// What is taken of it, in blocks of 4 KiB.
         used_bytes: u64,
         /// The bytes that were to be written.
         needed_bytes: u64,

@@ -167,6 +167,11 @@ impl ExtentAllocator {
         self.by_len.last().map_or(0, |&(len, _)| len)
     }
 
+    /// The free runs, in the order of their offsets.
+    pub(crate) fn free_runs(&self) -> impl Iterator<Item = Range<u64>> {
+        self.by_start.iter().map(|(&start, &end)| start..end)
+    }
+
     /// Bytes of the whole range.
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity

@@ -21,6 +21,9 @@ pub(crate) trait SegmentFile: fmt::Debug + Send + Sync {
     /// Writes all of `bytes`.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Fills all of `bytes`.
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+
     /// Gives the disk space of `range` back; it reads as zeros afterwards.
     fn punch(&self, range: Range<u64>) -> io::Result<()>;
 }
@@ -55,6 +58,10 @@ impl SegmentFile for OsFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         FileExt::write_all_at(&self.0, bytes, offset)
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(&self.0, bytes, offset)
     }
 
     fn punch(&self, range: Range<u64>) -> io::Result<()> {

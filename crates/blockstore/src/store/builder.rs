@@ -17,7 +17,9 @@ use crate::memory::{MemoryManager, MemoryMode, Reclaim};
 use crate::metrics::{Counters, LiveCounters};
 use crate::policy::{EvictionPolicy, Lru};
 use crate::record::RecordKind;
-use crate::region::{Arena, DiskOptions, DiskStore};
+use crate::region::{Arena, DiskOptions, DiskReads, DiskStore, OpenSegmentFile, open_segment_file};
+#[cfg(feature = "encryption")]
+use crate::region::{DiskCipher, RegionError};
 use crate::replicate::Replicator;
 use crate::stored::StoredDataset;
 use crate::sync::Mutex;
@@ -37,6 +39,10 @@ pub struct BlockStoreBuilder {
     manager: Option<MemoryManager>,
     directories: Vec<PathBuf>,
     disk_limit_bytes: Option<u64>,
+    disk_reads: DiskReads,
+    #[cfg(feature = "encryption")]
+    encrypt_disk: bool,
+    open_segment_file: Arc<OpenSegmentFile>,
     chunk_bytes: Option<usize>,
     verify_memory: bool,
     policy: Box<dyn Fn() -> Box<dyn EvictionPolicy> + Send>,
@@ -52,6 +58,10 @@ impl Default for BlockStoreBuilder {
             manager: None,
             directories: Vec::new(),
             disk_limit_bytes: None,
+            disk_reads: DiskReads::Mapped,
+            #[cfg(feature = "encryption")]
+            encrypt_disk: false,
+            open_segment_file: Arc::new(open_segment_file),
             chunk_bytes: None,
             verify_memory: false,
             policy: Box::new(|| Box::new(Lru::new())),
@@ -100,10 +110,39 @@ impl BlockStoreBuilder {
         self
     }
 
-    /// The most bytes all directories together may hold. No limit but the disks' when not set.
+    /// The most disk space to take in all directories together, in bytes; see
+    /// [`DiskStatus::taken_bytes`](crate::DiskStatus::taken_bytes). No limit but the disks' when not set.
     #[must_use]
     pub fn disk_limit(mut self, bytes: u64) -> Self {
         self.disk_limit_bytes = Some(bytes);
+        self
+    }
+
+    /// How blocks on disk are read. Through a mapping when not set.
+    #[must_use]
+    pub fn disk_reads(mut self, reads: DiskReads) -> Self {
+        self.disk_reads = reads;
+        self
+    }
+
+    /// Whether blocks on disk are encrypted: AES-256-GCM, under a random key that is made with the store, never leaves
+    /// the process, and is cleared when the store is gone. Not when not set.
+    ///
+    /// Whoever reads the disk, then or later, learns the lengths of chunks and no more. Bytes that were tampered with
+    /// are found and treated as damaged. Nothing is mapped: blocks are read as with [`DiskReads::Buffered`]. Sizes are
+    /// reported without the 16 bytes that each chunk grows by on disk. Memory is not encrypted: what the kernel swaps
+    /// out, or a core dump holds, is readable.
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn encrypt_disk(mut self, encrypt: bool) -> Self {
+        self.encrypt_disk = encrypt;
+        self
+    }
+
+    /// Whose files segments are: where tests tear, fill and fail them.
+    #[cfg(test)]
+    pub(crate) fn segment_files(mut self, open: Arc<OpenSegmentFile>) -> Self {
+        self.open_segment_file = open;
         self
     }
 
@@ -158,13 +197,22 @@ impl BlockStoreBuilder {
         let budget = |mode| snapshot.mode(mode).budget_bytes;
         let off_heap = budget(MemoryMode::OffHeap);
         let arena = (off_heap > 0).then(|| Arena::new(off_heap)).transpose().map_err(setup)?;
+        let needs_disk = !self.directories.is_empty();
+        #[cfg(feature = "encryption")]
+        let random = |()| DiskCipher::random().map_err(|source| setup(RegionError::Key { source }));
+        #[cfg(feature = "encryption")]
+        let cipher = self.encrypt_disk.then_some(()).map(random).transpose()?;
+        #[cfg(not(feature = "encryption"))]
+        let cipher = None;
         let options = DiskOptions {
             directories: self.directories,
             limit_bytes: self.disk_limit_bytes,
             segment_bytes: DiskOptions::SEGMENT_BYTES,
+            reads: self.disk_reads,
+            cipher,
         };
-        let disk =
-            (!options.directories.is_empty()).then(|| DiskStore::open(options)).transpose().map_err(setup)?;
+        let open = || DiskStore::open(options, memory.clone(), self.open_segment_file);
+        let disk = needs_disk.then(open).transpose().map_err(setup)?;
         let share = (budget(MemoryMode::Heap) / CHUNKS_A_BUDGET).max(CHUNK_BYTES_MIN);
         let share = usize::try_from(share).unwrap_or(CHUNK_BYTES_MAX);
         let core = Arc::new(Core {

@@ -7,7 +7,7 @@ use crate::codec::{ChunkBuffer, CodecError, RECORD_BYTES_MAX};
 use crate::error::Error;
 use crate::format::{Chunk, Compression, checksum_of, compress};
 use crate::memory::{MemoryMode, Reservation, Scratch};
-use crate::region::arena_bytes;
+use crate::region::{StoredBytes, arena_bytes};
 use crate::serialized::SerializedBlock;
 
 /// Bytes of the first buffer.
@@ -265,8 +265,7 @@ impl BytesUnroll {
 
     /// Memory was refused for good: what is sealed moves to disk, and the rest will follow it.
     fn move_to_disk<T>(&mut self, ground: &Ground<T>) -> Result<(), Error> {
-        let moved = self.chunks.iter().map(|chunk| Ok(chunk.moved_to(ground.write_to_disk(chunk.stored())?)));
-        self.chunks = moved.collect::<Result<_, Error>>()?;
+        self.chunks = ground.moved_to_disk(&self.chunks)?;
         self.scratch = Some(ground.core.memory().scratch(self.buffer.capacity() as u64));
         self.buffer.leave_arena();
         self.place = Place::Disk;
@@ -278,10 +277,11 @@ impl BytesUnroll {
     fn seal<T>(&mut self, ground: &Ground<T>) -> Result<bool, Error> {
         let raw_len = u32::try_from(self.buffer.finished_len()).unwrap_or(u32::MAX);
         let compressed = self.compressed(ground);
+        let compressed_len = compressed.as_ref().map(Vec::len);
         let bytes = compressed.as_deref().unwrap_or(self.buffer.finished());
         let mut checksum = ground.core.verifies_memory().then(|| checksum_of(bytes));
         let mut stored = match self.mode() {
-            Some(mode) => self.place_in_memory(ground, mode, compressed.as_deref()),
+            Some(mode) => self.place_in_memory(ground, mode, compressed.as_deref()).map(StoredBytes::from),
             None => None,
         };
         if stored.is_none() {
@@ -293,7 +293,10 @@ impl BytesUnroll {
             }
             let bytes = compressed.as_deref().unwrap_or(self.buffer.finished());
             checksum = Some(checksum_of(bytes));
-            stored = Some(ground.write_to_disk(bytes)?);
+            stored = Some(ground.write_to_disk(self.chunks.len(), bytes)?);
+        }
+        if ground.facts.compression != Compression::None {
+            ground.facts.counters.count_compression(raw_len as usize, compressed_len);
         }
         let records = std::mem::take(&mut self.buffered_records);
         self.chunks.extend(stored.map(|stored| Chunk::placed(stored, raw_len, records, checksum)));
@@ -388,7 +391,7 @@ impl BytesUnroll {
             } else {
                 Bytes::from_owner(HeapChunk { bytes: self.buffer.take(), _charge: held })
             };
-            self.chunks.push(Chunk::placed(bytes, raw_len, self.buffered_records, None));
+            self.chunks.push(Chunk::placed(bytes.into(), raw_len, self.buffered_records, None));
         }
         SerializedBlock::new(ground.facts.kind.codec.id(), ground.facts.compression, self.chunks)
     }

@@ -38,7 +38,7 @@ fn bytes_are_charged_as_they_are_stored() {
         let block = put(&dataset, 0, (0..5_000).map(|i| record(i, (i % 300) as usize))).unwrap();
         let unit = if level.uses_off_heap() { 64 } else { 1 };
         let chunks = block.serialized().unwrap().chunks();
-        let stored: usize = chunks.iter().map(|chunk| chunk.stored().len().next_multiple_of(unit)).sum();
+        let stored: usize = chunks.iter().map(|chunk| chunk.stored_len().next_multiple_of(unit)).sum();
         assert_eq!(world.charged(), stored as u64, "{level}");
     }
 }

@@ -36,7 +36,7 @@ fn plain_old_data_is_viewed_in_its_chunks_and_never_copied() {
         for _ in 0..2 {
             let chunks = block.serialized().unwrap().chunks();
             assert_eq!(chunks.len(), 4, "{level}");
-            let stored: Vec<_> = chunks.iter().map(|chunk| chunk.stored().as_ptr()).collect();
+            let stored: Vec<_> = chunks.iter().map(|chunk| chunk.stored().unwrap().as_ptr()).collect();
             assert_eq!(addresses(&block), stored, "{level}");
             let mut batches = block.batches();
             let mut seen = Vec::new();
@@ -104,13 +104,13 @@ fn a_block_names_its_codec_and_its_header_finds_its_chunks() {
         let bytes = block.serialized().unwrap();
         assert_eq!(bytes.codec(), CodecId::POD);
         let mut file = Vec::new();
-        bytes.chunks().iter().for_each(|chunk| file.extend_from_slice(chunk.stored()));
+        bytes.chunks().iter().for_each(|chunk| file.extend_from_slice(&chunk.stored().unwrap()));
         file.extend(bytes.header().encode());
         let header = BlockHeader::decode(&file).unwrap();
         assert_eq!((header.codec, header.records()), (CodecId::POD, 1_000));
         for (index, chunk) in bytes.chunks().iter().enumerate() {
             let range = header.chunk_range(index).unwrap();
-            assert_eq!(file[range.start as usize..range.end as usize], chunk.stored()[..]);
+            assert_eq!(file[range.start as usize..range.end as usize], chunk.stored().unwrap()[..]);
             chunk.verify().unwrap();
         }
     }

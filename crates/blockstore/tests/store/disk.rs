@@ -6,9 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use larder_blockstore::{BlockStore, Residence, StorageLevel};
+use larder_blockstore::codec::Pod;
+use larder_blockstore::format::Compression;
+use larder_blockstore::{BlockStore, DiskReads, Residence, StorageLevel};
 
-use crate::support::{World, assert_empty, put, read, record, stored};
+use crate::support::{SPILLING_LEVELS, World, assert_empty, finish, put, read, record, stored, vacant};
 
 /// Tells the test's own child process where to store.
 const CHILD: &str = "LARDER_TEST_KILLED_CHILD";
@@ -48,6 +50,93 @@ fn what_is_removed_gives_its_disk_space_back() {
     dataset.unpersist();
     assert_eq!(world.disk_bytes(), 0);
     assert!(stored(&dataset, 0, [record(0, 50_000)]));
+}
+
+#[test]
+fn small_blocks_share_files_and_mappings() {
+    let world = World::new(0);
+    let dataset = world.store.dataset::<u64>("d").level(StorageLevel::DISK_ONLY).codec(Pod).build().unwrap();
+    let records = |partition: u32| [u64::from(partition); 126];
+    for partition in 0..200_000 {
+        let mut writer = vacant(&dataset, partition);
+        assert_eq!(writer.push_slice(&records(partition)).unwrap(), 126);
+        drop(finish(writer));
+    }
+    let named = |link: std::path::PathBuf| {
+        fs::read_link(link).is_ok_and(|target| target.starts_with(world.scratch.path()))
+    };
+    let files =
+        fs::read_dir("/proc/self/fd").unwrap().filter(|fd| named(fd.as_ref().unwrap().path())).count();
+    let scratch = world.scratch.path().to_str().unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mappings = maps.lines().filter(|line| line.contains(scratch)).count();
+    assert_eq!((files, mappings), (1, 1));
+    let disk = world.store.disk().unwrap();
+    let stored = dataset.status().disk_bytes;
+    assert!(stored == 200_000 * 1_008 && disk.taken_bytes < stored + stored / 16 + (4 << 20), "{disk:?}");
+    for partition in (0..200_000).step_by(997) {
+        assert_eq!(read(&dataset.get(partition).unwrap().unwrap()), records(partition));
+    }
+    dataset.unpersist();
+    assert_eq!(world.store.disk().unwrap().taken_bytes, 0);
+}
+
+fn unmapped(budget_bytes: u64) -> World {
+    World::with(budget_bytes, |builder| builder.disk_reads(DiskReads::Buffered).chunk_bytes(4_096))
+}
+
+#[test]
+fn without_a_mapping_blocks_of_every_level_come_back_and_are_promoted() {
+    for level in SPILLING_LEVELS.into_iter().chain([StorageLevel::DISK_ONLY]) {
+        for compression in [Compression::None, Compression::Lz4] {
+            let world = unmapped(1 << 20);
+            let dataset = world.store.dataset("d").level(level).compression(compression).build().unwrap();
+            let records = || (0..100).map(|i| [record(i, 300), vec![7; 300]].concat());
+            for partition in 0..10 {
+                drop(put(&dataset, partition, records()).unwrap());
+                dataset.evict(partition).unwrap();
+                assert_eq!(dataset.block_status(partition).unwrap().residences, [Residence::Disk]);
+            }
+            for partition in 0..10 {
+                let block = dataset.get(partition).unwrap().unwrap();
+                assert_eq!(block.residence() == Residence::Disk, !level.uses_memory(), "{level}");
+                assert_eq!(read(&block), records().collect::<Vec<_>>(), "{level}");
+                assert_eq!(block.into_records().map(Result::unwrap).count(), 100);
+            }
+            let scratch = world.scratch.path().to_str().unwrap();
+            assert!(!fs::read_to_string("/proc/self/maps").unwrap().contains(scratch));
+            assert_eq!(world.store.counters().corrupt, 0);
+        }
+    }
+}
+
+#[test]
+fn without_a_mapping_a_block_larger_than_the_budget_is_read_a_chunk_at_a_time() {
+    let world = unmapped(20_000);
+    let dataset = world.store.dataset::<u64>("d").level(StorageLevel::DISK_ONLY).codec(Pod).build().unwrap();
+    drop(put(&dataset, 0, 0..100_000).unwrap());
+    let begun = world.store.memory().snapshot();
+    let block = dataset.get(0).unwrap().unwrap();
+    assert_eq!(block.into_records().map(Result::unwrap).sum::<u64>(), 99_999 * 50_000);
+    let memory = world.store.memory().snapshot();
+    assert!(memory.heap.charged_peak_bytes <= 4_096, "{memory:?}");
+    assert!(memory.scratch_peak_bytes <= begun.scratch_peak_bytes.max(2 * 4_096), "{memory:?}");
+}
+
+#[test]
+fn without_a_mapping_a_small_block_is_read_once_and_charged_while_it_is_held() {
+    let world = unmapped(1 << 20);
+    let dataset = world.dataset("d", StorageLevel::DISK_ONLY);
+    drop(put(&dataset, 0, [record(1, 30_000)]).unwrap());
+    assert_eq!(world.charged(), 0);
+    let block = dataset.get(0).unwrap().unwrap();
+    let stored = block.serialized().unwrap().stored_bytes();
+    assert_eq!(world.charged(), stored);
+    let again = block.clone();
+    drop((block, dataset));
+    assert_eq!((world.charged(), read(&again)), (stored, vec![record(1, 30_000)]));
+    drop(again);
+    assert_eq!(world.charged(), 0);
 }
 
 #[test]

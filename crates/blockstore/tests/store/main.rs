@@ -21,6 +21,9 @@ mod disk_full;
 #[cfg(test)]
 mod encoding;
 #[cfg(test)]
+#[cfg(feature = "encryption")]
+mod encryption;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod eviction;

@@ -101,7 +101,7 @@ fn chunks_taken_from_a_handle_keep_their_bytes_charged() {
         let world = World::new(1 << 20);
         let dataset = world.dataset("d", level);
         let block = put(&dataset, 0, [record(1, 10_000)]).unwrap();
-        let chunk = block.serialized().unwrap().chunks()[0].stored().clone();
+        let chunk = block.serialized().unwrap().chunks()[0].stored().unwrap();
         drop((block, dataset));
         assert!(world.charged() + world.disk_bytes() >= 10_000, "{level}");
         assert!(chunk.ends_with(&record(1, 10_000)), "{level}");

@@ -1,7 +1,7 @@
 //! Blocks of every shape: empty, of nothing, of one huge record, of many small ones.
 
 use larder_blockstore::codec::Pod;
-use larder_blockstore::format::Compression;
+use larder_blockstore::format::{Chunk, Compression};
 use larder_blockstore::{BlockStore, StorageLevel};
 
 use crate::support::{World, all_levels, put, read, record, stored};
@@ -79,12 +79,23 @@ fn compression_is_kept_where_it_pays_and_counted_as_stored() {
         let status = dataset.block_status(0).unwrap();
         let unit = if level.uses_off_heap() { 64 } else { 1 };
         let stored: usize =
-            bytes.chunks().iter().map(|chunk| chunk.stored().len().next_multiple_of(unit)).sum();
+            bytes.chunks().iter().map(|chunk| chunk.stored_len().next_multiple_of(unit)).sum();
         let counted = status.heap_bytes + status.off_heap_bytes + status.disk_bytes;
         assert_eq!(counted, stored as u64, "{level}");
         assert_eq!(bytes.header().records(), 100);
         let plain = put(&dataset, 1, (0..100).map(|i| record(i, 1_000))).unwrap();
         assert!(!plain.serialized().unwrap().chunks()[0].is_compressed(), "{level}");
+
+        let counters = dataset.status().counters;
+        let (compressed, kept_plain) = (bytes.chunks().len(), plain.serialized().unwrap().chunks().len());
+        assert_eq!(counters.chunks_compressed, compressed as u64, "{level}");
+        assert_eq!(counters.chunks_kept_plain, kept_plain as u64, "{level}");
+        let raw = |chunks: &[Chunk]| chunks.iter().map(|chunk| u64::from(chunk.raw_len())).sum::<u64>();
+        assert_eq!(counters.compressed_raw_bytes, raw(bytes.chunks()), "{level}");
+        assert_eq!(counters.compressed_bytes, bytes.stored_bytes(), "{level}");
+        assert_eq!(counters.kept_plain_bytes, plain.serialized().unwrap().stored_bytes(), "{level}");
+        let ratio = counters.compression_ratio();
+        assert!((1.8..2.0).contains(&ratio), "{ratio} {level}");
     }
 }
 

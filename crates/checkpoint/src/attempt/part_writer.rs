@@ -94,13 +94,16 @@ impl PartWriter {
     /// part has to be started again.
     pub fn write(&mut self, chunk: &Chunk) -> Result<(), Error> {
         let index = self.header.chunks.len();
-        if let Err(source) = chunk.verify() {
-            self.discard();
-            let at = self.place(Step::WriteChunk);
-            let source = PartError::Chunk { chunk: index, source };
-            return Err(Error::Part { at, partition: self.partition, source });
-        }
-        self.append(Step::WriteChunk, chunk.stored().clone())?;
+        let stored = match chunk.verify().and_then(|()| chunk.stored()) {
+            Ok(stored) => stored,
+            Err(source) => {
+                self.discard();
+                let at = self.place(Step::WriteChunk);
+                let source = PartError::Chunk { chunk: index, source };
+                return Err(Error::Part { at, partition: self.partition, source });
+            }
+        };
+        self.append(Step::WriteChunk, stored)?;
         self.header.chunks.push(chunk.info());
         Ok(())
     }

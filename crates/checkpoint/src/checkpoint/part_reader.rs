@@ -118,8 +118,12 @@ impl PartReader {
     /// Reads to the end, and compares the checksum of the whole.
     pub(super) fn verify(mut self, expected: u64) -> Result<(), Error> {
         let mut checksum = Xxh3Default::new();
-        for chunk in &mut self {
-            checksum.update(chunk?.stored());
+        let mut index = 0;
+        while let Some(chunk) = self.next() {
+            let stored = chunk?.stored();
+            checksum
+                .update(&stored.map_err(|source| self.damaged(PartError::Chunk { chunk: index, source }))?);
+            index += 1;
         }
         checksum.update(&self.header_bytes);
         let actual = checksum.digest();

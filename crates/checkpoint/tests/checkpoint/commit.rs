@@ -291,7 +291,7 @@ fn a_chunk_damaged_in_memory_is_not_made_durable() {
     let store = store_in(&dir);
     let attempt = store.begin(NAME, spec(&numbers(1))).unwrap();
     let sealed = &chunks(&numbers(1)[2])[0];
-    let mut bytes = sealed.stored().to_vec();
+    let mut bytes = sealed.stored().unwrap().to_vec();
     bytes[3] ^= 1;
     let mut part = attempt.part(2).unwrap();
     let error = part.write(&Chunk::found(bytes.into(), sealed.info())).unwrap_err();
