@@ -45,7 +45,8 @@ impl Unlucky {
 }
 
 fn unheard() -> PublishError {
-    PublishError::Unknown { step: Step::LinkManifest, source: io::ErrorKind::TimedOut.into() }
+    let source = io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 s");
+    PublishError::Unknown { step: Step::LinkManifest, source }
 }
 
 impl CommitStore for Unlucky {
@@ -132,6 +133,7 @@ fn an_outcome_that_stays_unknown_deletes_nothing_and_can_be_asked_again() {
             let attempt = attempt_with(&dir, fates);
             let error = attempt.commit().unwrap_err();
             assert!(matches!(error, Error::CommitUnknown { .. }) && error.is_retryable(), "{error}");
+            assert!(error.to_string().contains("no answer in 10 s") || fates.contains(&ReadFails), "{error}");
             assert!(matches!(attempt.part(0), Err(Error::Invalid { .. })));
             if ask_again {
                 assert_eq!(read(&attempt.commit().unwrap()).unwrap(), numbers(1), "{fates:?}");

@@ -185,10 +185,23 @@ fn a_place_that_cannot_be_written_is_an_error_that_says_so() {
         let store = CheckpointStore::open(&address).unwrap();
         let error = write(&store, &numbers(1)).unwrap_err();
         assert_eq!(error.place().unwrap().step, Step::CreateDirectories, "{error}");
-        let words = ["permission denied", "read-only filesystem", "not permitted", "entity not found"];
+        let words = ["Permission denied", "Read-only file system", "not permitted", "No such file"];
         assert!(words.iter().any(|word| error.to_string().contains(word)), "{error}");
         assert!(error.to_string().contains(&address) && !error.is_retryable(), "{error}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_error_has_the_system_s_own_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store_in(&dir);
+    write(&store, &numbers(1)).unwrap();
+    let commits = dir.path().join(NAME).join("commits");
+    std::fs::rename(&commits, dir.path().join("away")).unwrap();
+    std::os::unix::fs::symlink(&commits, &commits).unwrap();
+    let error = store.generations(NAME).unwrap_err();
+    assert!(error.to_string().ends_with("Too many levels of symbolic links (os error 40)"), "{error}");
 }
 
 /// A directory that even root cannot write to, where there is one; else one without the permission.
