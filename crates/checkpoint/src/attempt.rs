@@ -20,7 +20,7 @@ pub use record_writer::RecordWriter;
 ///
 /// Readers see nothing of it before the commit, and all of it afterwards. One that is dropped uncommitted removes
 /// what it wrote (which blocks; what cannot be removed is left to
-/// [`cleanup`](crate::CheckpointStore::cleanup)), unless it is unknown whether the commit took place.
+/// [`cleanup`](crate::CheckpointStore::cleanup)), unless it was unknown at any time whether a commit took place.
 #[derive(Debug)]
 pub struct Attempt {
     inner: Arc<Inner>,
