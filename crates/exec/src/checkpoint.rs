@@ -1,4 +1,4 @@
-//! Checkpoints of datasets: written in one pass, verified, and only then the lineage is cut.
+//! Checkpoints of datasets: written in one pass, verified, committed, and only then the lineage is cut.
 
 use std::any::type_name;
 use std::sync::Arc;
@@ -58,8 +58,9 @@ impl<T: Portable> Dataset<T> {
     /// lineage: from then on it is read from there, and ancestors that nobody else uses are freed.
     ///
     /// One pass: partitions are written while they are computed, or read if they are stored; if the dataset is
-    /// persisted, they are kept on the way. The checkpoint is committed in one step and read back before the lineage
-    /// is cut. If anything fails, the dataset stays as it was, and the call can be repeated.
+    /// persisted, they are kept on the way. All partitions are read back, then the checkpoint is committed in one step,
+    /// then the lineage is cut. If anything fails, the dataset stays as it was, and the call can be repeated; readers
+    /// see nothing of the checkpoint, unless what failed is to find out whether it was committed.
     ///
     /// A dataset without a name gets one of its operation and number.
     ///
@@ -86,10 +87,10 @@ impl<T: Portable> Dataset<T> {
         let attempt = checkpoints.begin(name, spec)?;
         let partitions = self.all_partitions();
         self.run(&|partition, pipeline| write_part::<T>(&attempt, partition, pipeline))?;
-        let checkpoint = commit(&attempt)?;
         self.context().run_tasks(self.id(), &partitions, &|task| {
-            Ok(checkpoint.verify_part(task.partition()).map_err(Cause::from)?)
+            Ok(attempt.verify_part(task.partition()).map_err(Cause::from)?)
         })?;
+        let checkpoint = commit(&attempt)?;
         let info = CheckpointInfo::of(&checkpoint);
         self.context().cut(self.id(), self.node(), open_parts::<T>(checkpoint))?;
         Ok(info)

@@ -233,6 +233,40 @@ fn fails_at(failing: u64, action: fn(ErrorKind) -> HookAction) -> Result<bool, B
 }
 
 #[test]
+fn a_part_damaged_before_the_commit_is_found_before_readers_see_it() -> Done {
+    let directory = tempfile::tempdir()?;
+    let armed = Arc::new(AtomicBool::new(false));
+    let (flag, root) = (Arc::clone(&armed), directory.path().to_owned());
+    // Once all parts are closed: whatever comes first of reading them back and committing them.
+    let hook = move |step: Step, part: &str| {
+        let closed = matches!(step, Step::OpenPart | Step::CheckPart) && part.ends_with("00002-of-00004.blk");
+        if closed && flag.swap(false, Ordering::Relaxed) {
+            let path = root.join(part);
+            let damaged = fs::read(&path).and_then(|mut bytes| {
+                bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+                fs::write(&path, bytes)
+            });
+            assert!(damaged.is_ok());
+        }
+        HookAction::Continue
+    };
+    let store = CheckpointStore::builder(directory.path().display().to_string()).hook(hook).open()?;
+    let context = Context::builder().threads(1).progress(false).checkpoint_store(store).build()?;
+    let (dataset, _) = counted(&context)?;
+    dataset.checkpoint_as("sound")?;
+    let (dataset, _) = counted(&context)?;
+    armed.store(true, Ordering::Relaxed);
+    let message = dataset.checkpoint_as("sound").map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("part-00002-of-00004.blk") && m.contains("partition 2")));
+    assert!(!armed.load(Ordering::Relaxed));
+    assert_eq!(context.latest_checkpoint("sound")?.map(|info| info.generation), Some(1));
+    assert_eq!(context.open_checkpoint::<(i64, String)>("sound")?.count()?, 4_000);
+    assert!(dataset.to_debug_string()?.lines().count() > 1, "the lineage is kept");
+    assert_eq!(dataset.checkpoint_as("sound")?.generation, 2);
+    Ok(())
+}
+
+#[test]
 fn a_failing_closure_leaves_no_checkpoint_behind() -> Done {
     let directory = tempfile::tempdir()?;
     let context = context(directory.path())?;

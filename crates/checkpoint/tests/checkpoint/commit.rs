@@ -301,6 +301,31 @@ fn a_part_lost_before_the_commit_stops_it() {
 }
 
 #[test]
+fn a_finished_part_is_verified_before_the_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = attempt_with(&dir, &[]);
+    for partition in 0..3 {
+        attempt.verify_part(partition).unwrap();
+        let name = format!("part-{partition:05}-of-00003.blk");
+        let path = dir.path().join(NAME).join("data").join(attempt.id().to_string()).join(&name);
+        let written = std::fs::read(&path).unwrap();
+        for byte in [0, written.len() / 2, written.len() - 1] {
+            let mut damaged = written.clone();
+            damaged[byte] ^= 1;
+            std::fs::write(&path, damaged).unwrap();
+            let error = attempt.verify_part(partition).unwrap_err();
+            assert!(matches!(&error, Error::Part { partition: named, .. } if *named == partition), "{error}");
+            assert!(error.to_string().contains(&name), "{error}");
+        }
+        std::fs::write(&path, written).unwrap();
+    }
+    assert!(attempt.verify_part(3).unwrap_err().to_string().contains("not finished"));
+    let checkpoint = attempt.commit().unwrap();
+    attempt.verify_part(2).unwrap();
+    assert_eq!(read(&checkpoint).unwrap(), numbers(1));
+}
+
+#[test]
 fn each_part_is_written_once_and_all_are_needed() {
     let dir = tempfile::tempdir().unwrap();
     let store = store_in(&dir);
