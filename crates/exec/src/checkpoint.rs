@@ -22,6 +22,9 @@ use crate::task::Task;
 /// How often a commit of which nobody knows whether it took place is asked again.
 const COMMIT_TRIES: u32 = 5;
 
+/// How often a local checkpoint fills blocks, where some are lost again before all are there.
+const FILL_ROUNDS_MAX: u32 = 8;
+
 /// A checkpoint of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -235,7 +238,8 @@ impl<T: Record + Data> Dataset<T> {
     /// them. If anything fails, the dataset stays as it was.
     ///
     /// # Errors
-    /// [`Error::Store`] when the store has no disk; as [`collect`](Self::collect) otherwise.
+    /// [`Error::Store`] when the store has no disk; [`Error::LocalCheckpointIncomplete`] when blocks did not stay in
+    /// the store; as [`collect`](Self::collect) otherwise.
     pub fn local_checkpoint(&self) -> Result<(), Error> {
         let before = self.node().persisted();
         let level =
@@ -250,9 +254,7 @@ impl<T: Record + Data> Dataset<T> {
             }
             _ => Arc::clone(&blocks),
         };
-        self.node().replace_persisted(Some(filling));
-        // Opening a partition of a persisted dataset fills it.
-        if let Err(error) = self.run(&|_, _| Ok(())) {
+        if let Err(error) = self.fill(&filling, &*blocks) {
             self.node().replace_persisted(before);
             return Err(error);
         }
@@ -261,5 +263,26 @@ impl<T: Record + Data> Dataset<T> {
         self.context().note_persisted(self.id(), self.node());
         let lost: Arc<OpenLeaf> = Arc::new(|_: &Task, _| Err(Cause::LocalCheckpointLost.into()));
         self.context().cut(self.id(), self.node(), lost)
+    }
+
+    /// Has `filling` write all of `blocks`, and those again that were lost before all were there.
+    fn fill(&self, filling: &Arc<dyn Persisted>, blocks: &dyn Persisted) -> Result<(), Error> {
+        let mut missing = self.all_partitions();
+        for _ in 0..FILL_ROUNDS_MAX {
+            // In each round: another thread may have unpersisted the dataset in the last.
+            self.node().replace_persisted(Some(Arc::clone(filling)));
+            // Opening a partition of a persisted dataset fills it.
+            self.context().run_job(self.id(), &missing, &|_, _, _| Ok(()))?;
+            missing = (0..self.partitions()).filter(|&partition| !blocks.contains(partition)).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Error::LocalCheckpointIncomplete {
+            dataset: self.label(),
+            missing: missing.len(),
+            partitions: self.partitions(),
+            rounds: FILL_ROUNDS_MAX,
+        })
     }
 }

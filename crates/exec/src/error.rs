@@ -111,6 +111,20 @@ pub enum Error {
         /// The type that was written.
         found: String,
     },
+    /// A local checkpoint could not keep all blocks. The dataset is as it was, with its lineage.
+    #[error(
+        "{missing} of {partitions} blocks of dataset {dataset} did not stay in the store in {rounds} rounds of filling them, so its lineage was not cut; look at what removes them, or use `checkpoint()`"
+    )]
+    LocalCheckpointIncomplete {
+        /// Name and id of the dataset.
+        dataset: String,
+        /// How many blocks were missing in the end.
+        missing: usize,
+        /// How many there should be.
+        partitions: u32,
+        /// How many times those that were missing were filled.
+        rounds: u32,
+    },
     /// The block store refused.
     #[error(transparent)]
     Store(#[from] larder_blockstore::Error),

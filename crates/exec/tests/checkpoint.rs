@@ -10,6 +10,7 @@ use larder_checkpoint::{HookAction, Step};
 use larder_exec::{
     CheckpointStore, Context, Data, Dataset, Error, Pairs, Partitioner, PeriodicCheckpointer, StorageLevel,
 };
+use parking_lot::Mutex;
 
 type Done = Result<(), Box<dyn std::error::Error>>;
 
@@ -357,6 +358,75 @@ fn a_local_checkpoint_that_fails_leaves_the_dataset_as_it_was() -> Done {
     let diskless = Context::builder().threads(1).progress(false).no_disk().build()?;
     let message = diskless.range(0..10, 1)?.local_checkpoint().map_err(|e| e.to_string());
     assert!(message.is_err_and(|m| m.contains("disk")));
+    Ok(())
+}
+
+/// Four partitions of numbers, and where to put the dataset itself: then `meanwhile` is run with it in the middle of
+/// each partition that is computed.
+type Interfered = (Dataset<i64>, Arc<Mutex<Option<Dataset<i64>>>>);
+
+fn interfered(
+    context: &Context,
+    meanwhile: impl Fn(&Dataset<i64>, i64) + Send + Sync + 'static,
+) -> Result<Interfered, Error> {
+    let itself = Arc::new(Mutex::new(None));
+    let handle = Arc::clone(&itself);
+    let numbers = context.range(0..400, 4)?.map(move |n| {
+        let dataset = if n % 100 == 50 { handle.lock().clone() } else { None };
+        dataset.iter().for_each(|dataset| meanwhile(dataset, n / 100));
+        *n
+    });
+    Ok((numbers, itself))
+}
+
+#[test]
+fn a_local_checkpoint_has_every_block_before_it_cuts_the_lineage() -> Done {
+    let drop_first = |dataset: &Dataset<i64>| assert!(dataset.context().drop_block(dataset.id(), 0));
+    let unpersist = |dataset: &Dataset<i64>| dataset.unpersist();
+    for (what, meanwhile) in [("drop", drop_first as fn(&Dataset<i64>)), ("unpersist", unpersist)] {
+        for level in [None, Some(StorageLevel::MEMORY_ONLY), Some(StorageLevel::MEMORY_AND_DISK)] {
+            let context = Context::builder().threads(1).progress(false).build()?;
+            let armed = Arc::new(AtomicBool::new(true));
+            let flag = Arc::clone(&armed);
+            let (numbers, itself) = interfered(&context, move |dataset, partition| {
+                if partition == 2 && flag.swap(false, Ordering::Relaxed) {
+                    meanwhile(dataset);
+                }
+            })?;
+            if let Some(level) = level {
+                numbers.persist(level)?;
+            }
+            *itself.lock() = Some(numbers.clone());
+            numbers.local_checkpoint()?;
+            assert!(!armed.load(Ordering::Relaxed));
+            assert_eq!(numbers.to_debug_string()?.lines().count(), 1);
+            assert_eq!(context.storage()[0].cached_partitions, 4, "{what}, {level:?}");
+            assert_eq!(numbers.collect()?, (0..400).collect::<Vec<_>>(), "{what}, {level:?}");
+            itself.lock().take();
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_local_checkpoint_whose_blocks_do_not_stay_is_refused_and_keeps_the_lineage() -> Done {
+    let context = Context::builder().threads(1).progress(false).build()?;
+    // Whenever the first is computed the last is lost, and the other way round.
+    let (numbers, itself) = interfered(&context, |dataset, partition| {
+        if matches!(partition, 0 | 3) {
+            dataset.context().drop_block(dataset.id(), (3 - partition) as u32);
+        }
+    })?;
+    let numbers = numbers.named("fleeting");
+    *itself.lock() = Some(numbers.clone());
+    let message = numbers.local_checkpoint().map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("1 of 4 blocks of dataset `fleeting`")));
+    assert!(numbers.to_debug_string()?.lines().count() > 1);
+    assert_eq!(numbers.storage_level(), None);
+    itself.lock().take();
+    assert_eq!(numbers.collect()?, (0..400).collect::<Vec<_>>());
+    numbers.local_checkpoint()?;
+    assert_eq!(numbers.collect()?, (0..400).collect::<Vec<_>>());
     Ok(())
 }
 
