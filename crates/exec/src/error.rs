@@ -101,14 +101,16 @@ pub enum Error {
         /// Where it was looked for.
         address: String,
     },
-    /// A checkpoint holds records of another type.
-    #[error("checkpoint {address} holds records of type {found}, not {expected}")]
+    /// A checkpoint holds records of another type, or of the same type by another name.
+    #[error(
+        "checkpoint {address} holds records of type `{found}`, not `{expected}`; if they are the same, open it by `CheckpointName::new(..).records(\"{found}\")`"
+    )]
     WrongRecordType {
         /// The checkpoint.
         address: String,
-        /// The type that was asked for.
-        expected: &'static str,
-        /// The type that was written.
+        /// What the records are called that were asked for.
+        expected: String,
+        /// What those are called that were written.
         found: String,
     },
     /// A local checkpoint could not keep all blocks. The dataset is as it was, with its lineage.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use larder_blockstore::{Record, StorageLevel};
 use larder_checkpoint::CheckpointStore;
 
-use crate::checkpoint::{CheckpointInfo, checkpoints};
+use crate::checkpoint::{CheckpointInfo, CheckpointName, checkpoints};
 use crate::context::Context;
 use crate::data::Data;
 use crate::dataset::Dataset;
@@ -43,7 +43,7 @@ const CHECKPOINTS_MAX: usize = 2;
 pub struct PeriodicCheckpointer<T> {
     checkpoints: Option<CheckpointStore>,
     interval: u32,
-    name: String,
+    name: CheckpointName,
     level: StorageLevel,
     updates: u32,
     persisted: VecDeque<Dataset<T>>,
@@ -55,15 +55,18 @@ impl<T: Record + Data> PeriodicCheckpointer<T> {
     ///
     /// # Errors
     /// [`Error::NoCheckpoints`], unless the interval is 0.
-    pub fn new(context: &Context, interval: u32, name: &str) -> Result<Self, Error> {
+    pub fn new(context: &Context, interval: u32, name: impl Into<CheckpointName>) -> Result<Self, Error> {
+        let name = name.into();
         let store = match interval {
             0 => None,
-            _ => Some(checkpoints(context, || format!("`{name}` cannot be checkpointed"))?.clone()),
+            _ => {
+                Some(checkpoints(context, || format!("`{}` cannot be checkpointed", name.as_str()))?.clone())
+            }
         };
         Ok(Self {
             checkpoints: store,
             interval,
-            name: name.to_owned(),
+            name,
             level: StorageLevel::MEMORY_AND_DISK,
             updates: 0,
             persisted: VecDeque::new(),
@@ -96,9 +99,9 @@ impl<T: Record + Data> PeriodicCheckpointer<T> {
         if self.updates.checked_rem(self.interval) != Some(0) {
             return Ok(None);
         }
-        let info = dataset.checkpoint_as(&self.name)?;
+        let info = dataset.checkpoint_as(self.name.clone())?;
         if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.keep_last(&self.name, CHECKPOINTS_MAX)?;
+            checkpoints.keep_last(self.name.as_str(), CHECKPOINTS_MAX)?;
         }
         Ok(Some(info))
     }

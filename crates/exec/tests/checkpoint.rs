@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use larder_checkpoint::{HookAction, Step};
 use larder_exec::{
-    CheckpointStore, Context, Data, Dataset, Error, Pairs, Partitioner, PeriodicCheckpointer, StorageLevel,
+    CheckpointName, CheckpointStore, Context, Data, Dataset, Error, Pairs, Partitioner, PeriodicCheckpointer,
+    StorageLevel,
 };
 use parking_lot::Mutex;
 
@@ -122,7 +123,7 @@ fn stays<T: larder_exec::Portable + PartialEq + std::fmt::Debug>(
 ) -> Result<(), Error> {
     let before = parts(dataset)?;
     let partitioner = dataset.partitioner().cloned();
-    let info = dataset.checkpoint_as(&what.replace(' ', "-"))?;
+    let info = dataset.checkpoint_as(what.replace(' ', "-"))?;
     assert_eq!(dataset.to_debug_string()?.lines().count(), 1, "{what}");
     assert_eq!(parts(dataset)?, before, "{what}");
     let elsewhere = Context::builder().threads(1).progress(false).build()?;
@@ -186,6 +187,62 @@ fn a_checkpoint_is_opened_by_name_with_its_partitioner_and_type() -> Done {
     assert!(reader.open_latest_checkpoint::<i64>("elsewhere")?.is_none());
     sums.checkpoint()?;
     assert_eq!(reader.latest_checkpoint("sums")?.map(|info| info.generation), Some(2));
+    Ok(())
+}
+
+/// The same records, as two programs may call them.
+mod yesterday {
+    #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Rank(pub(crate) f64);
+}
+mod today {
+    #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Rank(pub(crate) f64);
+}
+
+#[test]
+fn a_checkpoint_is_opened_by_what_its_records_were_called() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let ranks = || context.range(0..10, 2).map(|numbers| numbers.map(|n| yesterday::Rank(*n as f64)));
+    let expected: Vec<_> = (0..10).map(|n| today::Rank(f64::from(n))).collect();
+    let by_compiler = std::any::type_name::<yesterday::Rank>();
+    for declared in [None, Some("rank, 1")] {
+        let found = declared.unwrap_or(by_compiler);
+        let plain = CheckpointName::new("ranks");
+        let name = declared.map_or(plain.clone(), |declared| plain.clone().records(declared));
+        let info = ranks()?.checkpoint_as(name)?;
+        assert_eq!(info.record_type, found);
+        assert_eq!(context.latest_checkpoint("ranks")?, Some(info.clone()));
+        assert!(fs::read_to_string(&info.address)?.contains(&format!("\"record_type\": \"{found}\"")));
+
+        for refused in [
+            context.open_checkpoint::<today::Rank>("ranks").map(drop),
+            context.open_latest_checkpoint::<today::Rank>(plain.clone().records("rank, 2")).map(drop),
+            context.open_checkpoint_at::<today::Rank>(&info.address).map(drop),
+        ] {
+            let message = refused.map_err(|e| e.to_string());
+            assert!(
+                message
+                    .is_err_and(|m| m.contains(&format!("`CheckpointName::new(..).records(\"{found}\")`")))
+            );
+        }
+        let named = plain.records(found);
+        assert_eq!(context.open_checkpoint::<today::Rank>(named.clone())?.collect()?, expected);
+        let latest = context.open_latest_checkpoint::<today::Rank>(named)?.ok_or("none")?;
+        assert_eq!(latest.collect()?, expected);
+        let at = CheckpointName::new(info.address).records(found);
+        assert_eq!(context.open_checkpoint_at::<today::Rank>(at)?.collect()?, expected);
+    }
+    // The types' own name is still enough for a program that has not changed.
+    ranks()?.checkpoint_as("ranks")?;
+    assert_eq!(context.open_checkpoint::<yesterday::Rank>("ranks")?.count()?, 10);
+
+    let numbers = CheckpointName::new("numbers").records("number, 1");
+    let mut checkpointer = PeriodicCheckpointer::new(&context, 1, numbers.clone())?;
+    let info = checkpointer.update(&context.range(0..10, 1)?)?.ok_or("its turn")?;
+    assert_eq!((&*info.name, &*info.record_type), ("numbers", "number, 1"));
+    assert_eq!(context.open_checkpoint::<i64>(numbers)?.count()?, 10);
     Ok(())
 }
 
