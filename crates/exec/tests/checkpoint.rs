@@ -513,17 +513,70 @@ fn a_periodic_checkpointer_keeps_two_checkpoints_and_two_persisted_iterations() 
     Ok(())
 }
 
+/// A context at whose checkpoints `step` fails while the flag is up.
+fn failing_at(step: Step, directory: &Path) -> Result<(Context, Arc<AtomicBool>), Error> {
+    let broken = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&broken);
+    let hook = move |at: Step, _: &str| match at == step && flag.load(Ordering::Relaxed) {
+        true => HookAction::FailBefore(ErrorKind::PermissionDenied),
+        false => HookAction::Continue,
+    };
+    let store = CheckpointStore::builder(directory.display().to_string()).hook(hook).open()?;
+    Ok((Context::builder().threads(1).progress(false).checkpoint_store(store).build()?, broken))
+}
+
+#[test]
+fn a_periodic_checkpoint_that_failed_can_be_repeated_or_left_to_the_next() -> Done {
+    for repeat in [true, false] {
+        let directory = tempfile::tempdir()?;
+        let (context, broken) = failing_at(Step::WriteManifest, directory.path())?;
+        let mut checkpointer = PeriodicCheckpointer::new(&context, 2, "steps")?;
+        let steps: Vec<_> = (0..6)
+            .map(|step| Ok(context.range(0..10, 1)?.map(move |n| n + step)))
+            .collect::<Result<_, Error>>()?;
+        let generation = |info: Option<larder_exec::CheckpointInfo>| info.map(|info| info.generation);
+        assert_eq!(generation(checkpointer.update(&steps[0])?), None);
+        broken.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert!(checkpointer.update(&steps[1]).is_err());
+        }
+        broken.store(false, Ordering::Relaxed);
+        assert!(steps[0].storage_level().is_some(), "the last two stay persisted, whatever fails");
+        let (next, rest) = if repeat { (&steps[1], &steps[2..]) } else { (&steps[2], &steps[3..]) };
+        assert_eq!(generation(checkpointer.update(next)?), Some(1), "it is still its turn");
+        assert_eq!(context.open_checkpoint::<i64>("steps")?.collect()?, next.collect()?);
+        assert_eq!(context.storage().len(), 2);
+        assert_eq!(generation(checkpointer.update(&rest[0])?), None);
+        assert_eq!(generation(checkpointer.update(&rest[1])?), Some(2));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_periodic_checkpoint_counts_although_an_older_one_cannot_be_deleted() -> Done {
+    let directory = tempfile::tempdir()?;
+    let (context, broken) = failing_at(Step::RemoveManifest, directory.path())?;
+    let mut checkpointer = PeriodicCheckpointer::new(&context, 1, "steps")?;
+    let numbers = context.range(0..10, 1)?;
+    broken.store(true, Ordering::Relaxed);
+    for step in 1..=4 {
+        let info = checkpointer.update(&numbers.map(move |n| n + step))?;
+        assert_eq!(info.map(|info| info.generation), Some(step as u64));
+        let error = checkpointer.retention_error().map(ToString::to_string);
+        assert_eq!(error.is_some(), step > 2, "there is nothing to delete before");
+        assert!(error.is_none_or(|error| error.contains("steps/commits/00000000000000000001.json")));
+    }
+    broken.store(false, Ordering::Relaxed);
+    checkpointer.update(&numbers)?;
+    assert!(checkpointer.retention_error().is_none());
+    assert_eq!(context.checkpoints().ok_or("none")?.generations("steps")?, [4, 5]);
+    Ok(())
+}
+
 #[test]
 fn an_older_checkpoint_stays_until_a_newer_is_durable() -> Done {
     let directory = tempfile::tempdir()?;
-    let broken = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&broken);
-    let hook = move |step: Step, _: &str| match step {
-        Step::LinkManifest if flag.load(Ordering::Relaxed) => HookAction::FailBefore(ErrorKind::Other),
-        _ => HookAction::Continue,
-    };
-    let store = CheckpointStore::builder(directory.path().display().to_string()).hook(hook).open()?;
-    let context = Context::builder().threads(1).progress(false).checkpoint_store(store).build()?;
+    let (context, broken) = failing_at(Step::LinkManifest, directory.path())?;
     let mut checkpointer = PeriodicCheckpointer::new(&context, 1, "steps")?;
     let numbers = context.range(0..10, 1)?;
     for step in 0..3 {
