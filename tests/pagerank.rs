@@ -159,3 +159,12 @@ fn a_killed_run_resumes_from_its_checkpoint() {
     assert_right(&ranks, "resumed");
     assert!(!report["checkpoints"].as_array().unwrap().is_empty());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_that_could_not_be_written_whole_is_a_failure() {
+    let run = example("pagerank").args(["--iterations", "1", "--top", "1", "--json", "/dev/full"]).output();
+    let output = run.unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("/dev/full"), "{message}");
+}

@@ -1,8 +1,7 @@
 //! What the example prints and writes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufWriter;
+use std::fs;
 use std::path::Path;
 
 use bytesize::ByteSize;
@@ -175,8 +174,8 @@ impl Report {
     }
 
     pub(crate) fn write_json(&self, path: &Path) -> Result<(), Failure> {
-        let file = File::create(path).map_err(|e| format!("cannot create {}: {e}", path.display()))?;
-        serde_json::to_writer_pretty(BufWriter::new(file), self)?;
+        let json = serde_json::to_vec_pretty(self)?;
+        fs::write(path, json).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
         Ok(())
     }
 }

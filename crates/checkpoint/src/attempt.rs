@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::manifest::Part;
 use crate::store::Shared;
-use crate::{AttemptId, Checkpoint, Error, Manifest, Spec, Step, layout};
+use crate::{AttemptId, Checkpoint, Error, Manifest, PartReader, Spec, Step, layout};
 
 pub use part_writer::PartWriter;
 pub use record_writer::RecordWriter;
@@ -20,7 +20,7 @@ pub use record_writer::RecordWriter;
 ///
 /// Readers see nothing of it before the commit, and all of it afterwards. One that is dropped uncommitted removes
 /// what it wrote (which blocks; what cannot be removed is left to
-/// [`cleanup`](crate::CheckpointStore::cleanup)), unless it is unknown whether the commit took place.
+/// [`cleanup`](crate::CheckpointStore::cleanup)), unless it was unknown at any time whether a commit took place.
 #[derive(Debug)]
 pub struct Attempt {
     inner: Arc<Inner>,
@@ -112,6 +112,19 @@ impl Attempt {
         PartWriter::start(&self.inner, partition)
     }
 
+    /// Reads a finished part back to its end, decodes nothing, and compares it with what was written. A commit looks
+    /// at the lengths alone; verify every part before it, from as many threads as you like, and readers never see a
+    /// checkpoint that was damaged on its way to the medium.
+    ///
+    /// # Errors
+    /// [`Error::Part`] when it is not what was written, [`Error::Invalid`] when it is not finished, [`Error::Io`].
+    pub fn verify_part(&self, partition: u32) -> Result<(), Error> {
+        let Inner { shared, dataset, spec, .. } = &*self.inner;
+        let part = self.inner.finished(partition)?;
+        let written = (spec.codec, spec.compression);
+        PartReader::open(Arc::clone(shared), dataset, written, partition, &part)?.verify(part.checksum)
+    }
+
     /// Commits the checkpoint: from here on it is there for every reader, and survives a power cut.
     ///
     /// May be called again after any error but `Conflict` and `Expired`; once it has succeeded it gives the same
@@ -171,6 +184,17 @@ impl Inner {
     fn remove_data(&self) -> Result<(), Error> {
         let dir = layout::attempt_dir(&self.dataset, self.id);
         self.shared.run(Step::RemoveData, &dir, || self.shared.data.remove_all(&dir))
+    }
+
+    fn finished(&self, partition: u32) -> Result<Part, Error> {
+        let parts = &self.state.lock().parts;
+        match usize::try_from(partition).ok().and_then(|index| parts.get(index)) {
+            Some(PartState::Finished(part)) => Ok(part.clone()),
+            _ => {
+                let reason = format!("part {partition} of {} is not finished", self.dataset);
+                Err(Error::Invalid { reason })
+            }
+        }
     }
 
     /// A part's path below the store's address.

@@ -84,7 +84,8 @@ impl Checkpoint {
     /// partition, [`Error::Io`].
     pub fn read_part(&self, partition: u32) -> Result<PartReader, Error> {
         let part = self.part(partition)?;
-        PartReader::open(Arc::clone(&self.shared), &self.manifest, partition, part)
+        let Manifest { dataset, codec, compression, .. } = &*self.manifest;
+        PartReader::open(Arc::clone(&self.shared), dataset, (*codec, *compression), partition, part)
     }
 
     /// Reads one part to its end, decodes nothing, and compares everything that was recorded of it.

@@ -7,18 +7,21 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use opendal::services::Fs;
 use opendal::{ErrorKind, Operator};
 
+use crate::Address;
+use crate::files::{Change, Files};
 use crate::runtime::block_on;
-use crate::{Address, directories};
 
 /// The objects of one store.
 pub(crate) struct DataStore {
     address: Address,
+    files: Files,
     operator: OnceLock<Operator>,
 }
 
@@ -33,8 +36,12 @@ pub(crate) struct Entry {
 }
 
 impl DataStore {
-    pub(crate) fn new(address: Address) -> Self {
-        Self { address, operator: OnceLock::new() }
+    pub(crate) fn new(address: Address, files: Files) -> Self {
+        Self { address, files, operator: OnceLock::new() }
+    }
+
+    fn file(&self, path: &str) -> PathBuf {
+        self.address.path().join(path)
     }
 
     /// Made late, because OpenDAL would create the directory, and only writers may.
@@ -52,25 +59,31 @@ impl DataStore {
 
     /// Makes a directory to write to.
     pub(crate) fn create_dir(&self, dir: &str) -> io::Result<()> {
-        directories::create(self.address.path(), dir)
+        self.files.create_dirs(self.address.path(), dir)
     }
 
     /// Makes the names of all objects in a directory durable; OpenDAL syncs their bytes alone.
     pub(crate) fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        directories::sync(self.address.path(), dir)
+        self.files.sync_dirs(self.address.path(), dir)
     }
 
     /// Starts to write an object. It may appear before it is closed.
     pub(crate) fn writer(&self, path: &str) -> io::Result<DataWriter> {
         let operator = self.operator()?;
         let writer = block_on(async { operator.writer(path).await.map_err(into_io) })?;
-        Ok(DataWriter(writer))
+        let (file, files) = (self.file(path), self.files.clone());
+        files.tell(Change::CreateFile(&file));
+        Ok(DataWriter { writer, file, files })
     }
 
     /// Writes a small object, replacing what stood there.
     pub(crate) fn write(&self, path: &str, bytes: Bytes) -> io::Result<()> {
         let operator = self.operator()?;
-        block_on(async { operator.write(path, bytes).await.map_err(into_io) })?;
+        block_on(async { operator.write(path, bytes.clone()).await.map_err(into_io) })?;
+        let file = self.file(path);
+        for change in [Change::CreateFile(&file), Change::Append(&file, &bytes), Change::SyncFile(&file)] {
+            self.files.tell(change);
+        }
         Ok(())
     }
 
@@ -110,14 +123,18 @@ impl DataStore {
     /// Removes an object. One that is not there is no error.
     pub(crate) fn remove(&self, path: &str) -> io::Result<()> {
         let operator = self.operator()?;
-        block_on(async { operator.delete(path).await.map_err(into_io) })
+        block_on(async { operator.delete(path).await.map_err(into_io) })?;
+        self.files.tell(Change::RemoveFile(&self.file(path)));
+        Ok(())
     }
 
     /// Removes a directory and all in it. One that is not there is no error.
     pub(crate) fn remove_all(&self, dir: &str) -> io::Result<()> {
         let operator = self.operator()?;
-        let dir = format!("{dir}/");
-        block_on(async { operator.delete_with(&dir).recursive(true).await.map_err(into_io) })
+        let path = format!("{dir}/");
+        block_on(async { operator.delete_with(&path).recursive(true).await.map_err(into_io) })?;
+        self.files.tell(Change::RemoveDir(&self.file(dir)));
+        Ok(())
     }
 }
 
@@ -128,23 +145,30 @@ impl fmt::Debug for DataStore {
 }
 
 /// An object while it is written.
-pub(crate) struct DataWriter(opendal::Writer);
+pub(crate) struct DataWriter {
+    writer: opendal::Writer,
+    file: PathBuf,
+    files: Files,
+}
 
 impl DataWriter {
     /// Hands over bytes, without copying them. They are written when the next ones come, or on close.
     pub(crate) fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        block_on(async { self.0.write(bytes).await.map_err(into_io) })
+        block_on(async { self.writer.write(bytes.clone()).await.map_err(into_io) })?;
+        self.files.tell(Change::Append(&self.file, &bytes));
+        Ok(())
     }
 
     /// Writes what is left and makes the bytes durable.
     pub(crate) fn close(&mut self) -> io::Result<()> {
-        block_on(async { self.0.close().await.map_err(into_io) })?;
+        block_on(async { self.writer.close().await.map_err(into_io) })?;
+        self.files.tell(Change::SyncFile(&self.file));
         Ok(())
     }
 
     /// Lets go of what the backend holds for an unfinished object.
     pub(crate) fn abort(&mut self) -> io::Result<()> {
-        match block_on(async { self.0.abort().await.map_err(into_io) }) {
+        match block_on(async { self.writer.abort().await.map_err(into_io) }) {
             // A file system holds nothing but the file, which the caller removes.
             Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
             other => other,

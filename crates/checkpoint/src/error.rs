@@ -64,7 +64,7 @@ pub enum Error {
         reason: String,
     },
     /// The backend failed.
-    #[error("cannot {} {at}{}: {}", at.step, after(*bytes), source.kind())]
+    #[error("cannot {} {at}{}: {source}", at.step, after(*bytes))]
     Io {
         /// What and where.
         at: Box<Place>,
@@ -97,7 +97,7 @@ pub enum Error {
         winner: Option<AttemptId>,
     },
     /// Whether the manifest was published is not known. Nothing was deleted: call `commit` again to find out.
-    #[error("whether {at} was committed is unknown ({}); commit again to find out", source.kind())]
+    #[error("whether {at} was committed is unknown ({source}); commit again to find out")]
     CommitUnknown {
         /// The manifest.
         at: Box<Place>,

@@ -37,10 +37,12 @@ mod cleanup;
 mod commit;
 pub mod conformance;
 mod data;
-mod directories;
 mod error;
+mod files;
 mod layout;
 mod manifest;
+#[cfg(test)]
+mod power_cut;
 mod runtime;
 mod spec;
 mod step;

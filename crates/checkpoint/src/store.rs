@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::data::DataStore;
 use crate::error::Place;
+use crate::files::Files;
 use crate::step::Steps;
 use crate::{
     Address, Attempt, AttemptId, Checkpoint, CommitStore, Error, FsCommitStore, HookAction, Manifest, Spec,
@@ -71,6 +72,7 @@ pub struct Builder {
     address: String,
     commits: Option<Arc<dyn CommitStore>>,
     steps: Steps,
+    files: Files,
     orphan_grace: Duration,
 }
 
@@ -99,6 +101,12 @@ impl Builder {
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn files(mut self, files: Files) -> Self {
+        self.files = files;
+        self
+    }
+
     /// Opens the store. Creates nothing: the first attempt does.
     ///
     /// # Errors
@@ -109,12 +117,12 @@ impl Builder {
             let reason = "it is a file, and a directory is needed".to_owned();
             return Err(Error::Address { address: self.address, reason });
         }
-        let commits = self
-            .commits
-            .unwrap_or_else(|| Arc::new(FsCommitStore::hooked(address.clone(), self.steps.clone())));
+        let commits = self.commits.unwrap_or_else(|| {
+            Arc::new(FsCommitStore::with(address.clone(), self.steps.clone(), self.files.clone()))
+        });
         Ok(CheckpointStore {
             shared: Arc::new(Shared {
-                data: DataStore::new(address.clone()),
+                data: DataStore::new(address.clone(), self.files),
                 address,
                 commits,
                 steps: self.steps,
@@ -140,6 +148,7 @@ impl CheckpointStore {
             address: address.as_ref().to_owned(),
             commits: None,
             steps: Steps::default(),
+            files: Files::default(),
             orphan_grace: ORPHAN_GRACE_DEFAULT,
         }
     }

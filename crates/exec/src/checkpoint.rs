@@ -1,6 +1,7 @@
-//! Checkpoints of datasets: written in one pass, verified, and only then the lineage is cut.
+//! Checkpoints of datasets: written in one pass, verified, committed, and only then the lineage is cut.
 
-use std::any::type_name;
+mod name;
+
 use std::sync::Arc;
 
 use larder_blockstore::Record;
@@ -19,8 +20,13 @@ use crate::persist::{Moving, Persisted};
 use crate::pipeline::{AnySource, Pipeline, Source};
 use crate::task::Task;
 
+pub use self::name::CheckpointName;
+
 /// How often a commit of which nobody knows whether it took place is asked again.
 const COMMIT_TRIES: u32 = 5;
+
+/// How often a local checkpoint fills blocks, where some are lost again before all are there.
+const FILL_ROUNDS_MAX: u32 = 8;
 
 /// A checkpoint of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub struct CheckpointInfo {
     pub address: String,
     /// Which checkpoint of that name it is; they count up.
     pub generation: u64,
+    /// What its [records are called](CheckpointName).
+    pub record_type: String,
     /// How many partitions it has.
     pub partitions: u32,
     /// Records in all partitions.
@@ -46,6 +54,7 @@ impl CheckpointInfo {
             name: checkpoint.manifest().dataset.clone(),
             address: checkpoint.address(),
             generation: checkpoint.generation(),
+            record_type: checkpoint.manifest().record_type.clone(),
             partitions: checkpoint.partitions(),
             records: checkpoint.records(),
             bytes: checkpoint.bytes(),
@@ -58,8 +67,9 @@ impl<T: Portable> Dataset<T> {
     /// lineage: from then on it is read from there, and ancestors that nobody else uses are freed.
     ///
     /// One pass: partitions are written while they are computed, or read if they are stored; if the dataset is
-    /// persisted, they are kept on the way. The checkpoint is committed in one step and read back before the lineage
-    /// is cut. If anything fails, the dataset stays as it was, and the call can be repeated.
+    /// persisted, they are kept on the way. All partitions are read back, then the checkpoint is committed in one step,
+    /// then the lineage is cut. If anything fails, the dataset stays as it was, and the call can be repeated; readers
+    /// see nothing of the checkpoint, unless what failed is to find out whether it was committed.
     ///
     /// A dataset without a name gets one of its operation and number.
     ///
@@ -67,29 +77,31 @@ impl<T: Portable> Dataset<T> {
     /// [`Error::NoCheckpoints`]; [`Error::Checkpoint`]; as [`collect`](Self::collect) otherwise.
     pub fn checkpoint(&self) -> Result<CheckpointInfo, Error> {
         match self.node().user_name() {
-            Some(name) => self.checkpoint_as(&name),
-            None => self.checkpoint_as(&format!("{}-{}", self.node().operation(), self.id().0)),
+            Some(name) => self.checkpoint_as(&*name),
+            None => self.checkpoint_as(format!("{}-{}", self.node().operation(), self.id().0)),
         }
     }
 
-    /// As [`checkpoint`](Self::checkpoint), under another name. The next checkpoint of a name is its next generation.
+    /// As [`checkpoint`](Self::checkpoint), under another name: a text, or a [`CheckpointName`] that also says what the
+    /// records are called. The next checkpoint of a name is its next generation.
     ///
     /// # Errors
     /// As [`checkpoint`](Self::checkpoint).
-    pub fn checkpoint_as(&self, name: &str) -> Result<CheckpointInfo, Error> {
+    pub fn checkpoint_as(&self, name: impl Into<CheckpointName>) -> Result<CheckpointInfo, Error> {
         let checkpoints =
             checkpoints(self.context(), || format!("dataset {} cannot be checkpointed", self.label()))?;
+        let name = name.into();
         let partitioner = self.partitioner().map(written_partitioner);
         let spec = Spec::new(self.partitions(), CodecId::BINCODE)
-            .record_type(type_name::<T>())
+            .record_type(name.record_type::<T>())
             .partitioner(partitioner);
-        let attempt = checkpoints.begin(name, spec)?;
+        let attempt = checkpoints.begin(name.as_str(), spec)?;
         let partitions = self.all_partitions();
         self.run(&|partition, pipeline| write_part::<T>(&attempt, partition, pipeline))?;
-        let checkpoint = commit(&attempt)?;
         self.context().run_tasks(self.id(), &partitions, &|task| {
-            Ok(checkpoint.verify_part(task.partition()).map_err(Cause::from)?)
+            Ok(attempt.verify_part(task.partition()).map_err(Cause::from)?)
         })?;
+        let checkpoint = commit(&attempt)?;
         let info = CheckpointInfo::of(&checkpoint);
         self.context().cut(self.id(), self.node(), open_parts::<T>(checkpoint))?;
         Ok(info)
@@ -147,36 +159,45 @@ impl<T: 'static> Source<T> for PartSource<T> {
 
 impl Context {
     /// The newest checkpoint of this name as a dataset: the same records in the same partitions, with their
-    /// partitioner.
+    /// partitioner. The name is a text, or a [`CheckpointName`] that also says what the records are called.
     ///
     /// # Errors
     /// [`Error::NoSuchCheckpoint`]; as [`open_latest_checkpoint`](Self::open_latest_checkpoint) otherwise.
-    pub fn open_checkpoint<T: Portable>(&self, name: &str) -> Result<Dataset<T>, Error> {
-        let opened = self.open_latest_checkpoint(name)?;
+    pub fn open_checkpoint<T: Portable>(&self, name: impl Into<CheckpointName>) -> Result<Dataset<T>, Error> {
+        let name = name.into();
+        let opened = self.open_latest_checkpoint(name.clone())?;
         opened.ok_or_else(|| {
             let address = self.checkpoints().map(|checkpoints| checkpoints.address().to_string());
-            Error::NoSuchCheckpoint { name: name.to_owned(), address: address.unwrap_or_default() }
+            Error::NoSuchCheckpoint { name: name.as_str().to_owned(), address: address.unwrap_or_default() }
         })
     }
 
     /// As [`open_checkpoint`](Self::open_checkpoint), for a program that goes on without one if there is none.
     ///
     /// # Errors
-    /// [`Error::NoCheckpoints`]; [`Error::WrongRecordType`] when it was written from another type than `T`;
+    /// [`Error::NoCheckpoints`]; [`Error::WrongRecordType`] when its records go by another name than those of `T`;
     /// [`Error::Checkpoint`].
-    pub fn open_latest_checkpoint<T: Portable>(&self, name: &str) -> Result<Option<Dataset<T>>, Error> {
-        let checkpoints = checkpoints(self, || format!("checkpoint `{name}` cannot be opened"))?;
-        let latest = checkpoints.latest(name)?;
-        latest.map(|checkpoint| self.read_checkpoint(checkpoint)).transpose()
+    pub fn open_latest_checkpoint<T: Portable>(
+        &self,
+        name: impl Into<CheckpointName>,
+    ) -> Result<Option<Dataset<T>>, Error> {
+        let name = name.into();
+        let checkpoints = checkpoints(self, || format!("checkpoint `{}` cannot be opened", name.as_str()))?;
+        let latest = checkpoints.latest(name.as_str())?;
+        latest.map(|checkpoint| self.read_checkpoint(checkpoint, &name)).transpose()
     }
 
-    /// As [`open_checkpoint`](Self::open_checkpoint), by the address that [`CheckpointInfo`] has; needs no checkpoint
-    /// directory.
+    /// As [`open_checkpoint`](Self::open_checkpoint), but instead of the name takes the address that
+    /// [`CheckpointInfo`] has; needs no checkpoint directory.
     ///
     /// # Errors
     /// As [`open_checkpoint`](Self::open_checkpoint).
-    pub fn open_checkpoint_at<T: Portable>(&self, address: &str) -> Result<Dataset<T>, Error> {
-        self.read_checkpoint(Checkpoint::open(address)?)
+    pub fn open_checkpoint_at<T: Portable>(
+        &self,
+        address: impl Into<CheckpointName>,
+    ) -> Result<Dataset<T>, Error> {
+        let address = address.into();
+        self.read_checkpoint(Checkpoint::open(address.as_str())?, &address)
     }
 
     /// The newest checkpoint of this name, if there is one.
@@ -188,11 +209,16 @@ impl Context {
         Ok(checkpoints.latest(name)?.as_ref().map(CheckpointInfo::of))
     }
 
-    fn read_checkpoint<T: Portable>(&self, checkpoint: Checkpoint) -> Result<Dataset<T>, Error> {
+    fn read_checkpoint<T: Portable>(
+        &self,
+        checkpoint: Checkpoint,
+        asked: &CheckpointName,
+    ) -> Result<Dataset<T>, Error> {
         let manifest = checkpoint.manifest();
-        if manifest.record_type != type_name::<T>() {
-            let (address, found) = (checkpoint.address(), manifest.record_type.clone());
-            return Err(Error::WrongRecordType { address, expected: type_name::<T>(), found });
+        let (found, expected) = (&manifest.record_type, asked.record_type::<T>());
+        if found != expected {
+            let (found, expected) = (found.clone(), expected.to_owned());
+            return Err(Error::WrongRecordType { address: checkpoint.address(), expected, found });
         }
         let name = manifest.dataset.clone();
         let partitioner = manifest.partitioner.as_ref().and_then(read_partitioner);
@@ -234,7 +260,8 @@ impl<T: Record + Data> Dataset<T> {
     /// them. If anything fails, the dataset stays as it was.
     ///
     /// # Errors
-    /// [`Error::Store`] when the store has no disk; as [`collect`](Self::collect) otherwise.
+    /// [`Error::Store`] when the store has no disk; [`Error::LocalCheckpointIncomplete`] when blocks did not stay in
+    /// the store; as [`collect`](Self::collect) otherwise.
     pub fn local_checkpoint(&self) -> Result<(), Error> {
         let before = self.node().persisted();
         let level =
@@ -249,9 +276,7 @@ impl<T: Record + Data> Dataset<T> {
             }
             _ => Arc::clone(&blocks),
         };
-        self.node().replace_persisted(Some(filling));
-        // Opening a partition of a persisted dataset fills it.
-        if let Err(error) = self.run(&|_, _| Ok(())) {
+        if let Err(error) = self.fill(&filling, &*blocks) {
             self.node().replace_persisted(before);
             return Err(error);
         }
@@ -260,5 +285,26 @@ impl<T: Record + Data> Dataset<T> {
         self.context().note_persisted(self.id(), self.node());
         let lost: Arc<OpenLeaf> = Arc::new(|_: &Task, _| Err(Cause::LocalCheckpointLost.into()));
         self.context().cut(self.id(), self.node(), lost)
+    }
+
+    /// Has `filling` write all of `blocks`, and those again that were lost before all were there.
+    fn fill(&self, filling: &Arc<dyn Persisted>, blocks: &dyn Persisted) -> Result<(), Error> {
+        let mut missing = self.all_partitions();
+        for _ in 0..FILL_ROUNDS_MAX {
+            // In each round: another thread may have unpersisted the dataset in the last.
+            self.node().replace_persisted(Some(Arc::clone(filling)));
+            // Opening a partition of a persisted dataset fills it.
+            self.context().run_job(self.id(), &missing, &|_, _, _| Ok(()))?;
+            missing = (0..self.partitions()).filter(|&partition| !blocks.contains(partition)).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Error::LocalCheckpointIncomplete {
+            dataset: self.label(),
+            missing: missing.len(),
+            partitions: self.partitions(),
+            rounds: FILL_ROUNDS_MAX,
+        })
     }
 }

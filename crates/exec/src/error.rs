@@ -101,15 +101,31 @@ pub enum Error {
         /// Where it was looked for.
         address: String,
     },
-    /// A checkpoint holds records of another type.
-    #[error("checkpoint {address} holds records of type {found}, not {expected}")]
+    /// A checkpoint holds records of another type, or of the same type by another name.
+    #[error(
+        "checkpoint {address} holds records of type `{found}`, not `{expected}`; if they are the same, open it by `CheckpointName::new(..).records(\"{found}\")`"
+    )]
     WrongRecordType {
         /// The checkpoint.
         address: String,
-        /// The type that was asked for.
-        expected: &'static str,
-        /// The type that was written.
+        /// What the records are called that were asked for.
+        expected: String,
+        /// What those are called that were written.
         found: String,
+    },
+    /// A local checkpoint could not keep all blocks. The dataset is as it was, with its lineage.
+    #[error(
+        "{missing} of {partitions} blocks of dataset {dataset} did not stay in the store in {rounds} rounds of filling them, so its lineage was not cut; look at what removes them, or use `checkpoint()`"
+    )]
+    LocalCheckpointIncomplete {
+        /// Name and id of the dataset.
+        dataset: String,
+        /// How many blocks were missing in the end.
+        missing: usize,
+        /// How many there should be.
+        partitions: u32,
+        /// How many times those that were missing were filled.
+        rounds: u32,
     },
     /// The block store refused.
     #[error(transparent)]

@@ -55,7 +55,7 @@ mod sources;
 mod task;
 mod transform;
 
-pub use checkpoint::CheckpointInfo;
+pub use checkpoint::{CheckpointInfo, CheckpointName};
 pub use context::{ByteAmount, Context, ContextBuilder};
 pub use data::{Data, Key, Portable};
 pub use dataset::Dataset;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use larder_blockstore::{Record, StorageLevel};
 use larder_checkpoint::CheckpointStore;
 
-use crate::checkpoint::{CheckpointInfo, checkpoints};
+use crate::checkpoint::{CheckpointInfo, CheckpointName, checkpoints};
 use crate::context::Context;
 use crate::data::Data;
 use crate::dataset::Dataset;
@@ -43,10 +43,12 @@ const CHECKPOINTS_MAX: usize = 2;
 pub struct PeriodicCheckpointer<T> {
     checkpoints: Option<CheckpointStore>,
     interval: u32,
-    name: String,
+    name: CheckpointName,
     level: StorageLevel,
+    /// Since the last checkpoint.
     updates: u32,
     persisted: VecDeque<Dataset<T>>,
+    retention_error: Option<Error>,
 }
 
 impl<T: Record + Data> PeriodicCheckpointer<T> {
@@ -55,18 +57,22 @@ impl<T: Record + Data> PeriodicCheckpointer<T> {
     ///
     /// # Errors
     /// [`Error::NoCheckpoints`], unless the interval is 0.
-    pub fn new(context: &Context, interval: u32, name: &str) -> Result<Self, Error> {
+    pub fn new(context: &Context, interval: u32, name: impl Into<CheckpointName>) -> Result<Self, Error> {
+        let name = name.into();
         let store = match interval {
             0 => None,
-            _ => Some(checkpoints(context, || format!("`{name}` cannot be checkpointed"))?.clone()),
+            _ => {
+                Some(checkpoints(context, || format!("`{}` cannot be checkpointed", name.as_str()))?.clone())
+            }
         };
         Ok(Self {
             checkpoints: store,
             interval,
-            name: name.to_owned(),
+            name,
             level: StorageLevel::MEMORY_AND_DISK,
             updates: 0,
             persisted: VecDeque::new(),
+            retention_error: None,
         })
     }
 
@@ -79,28 +85,40 @@ impl<T: Record + Data> PeriodicCheckpointer<T> {
 
     /// Takes the dataset of the next iteration. Returns its checkpoint if it was its turn.
     ///
+    /// One that failed can be repeated with the same dataset; if the next dataset comes instead, it is its turn.
+    /// An older checkpoint that cannot be deleted is no failure, see [`retention_error`](Self::retention_error).
+    ///
     /// # Errors
-    /// As [`Dataset::persist`] and [`Dataset::checkpoint`]. [`Error::Checkpoint`] also when an older checkpoint could
-    /// not be deleted; the next checkpoint tries again.
+    /// As [`Dataset::persist`] and [`Dataset::checkpoint`].
     pub fn update(&mut self, dataset: &Dataset<T>) -> Result<Option<CheckpointInfo>, Error> {
         if dataset.storage_level().is_none() && self.level.is_stored() {
             dataset.persist(self.level)?;
         }
-        self.persisted.push_back(dataset.clone());
+        if self.persisted.iter().all(|persisted| persisted.id() != dataset.id()) {
+            self.persisted.push_back(dataset.clone());
+        }
         while self.persisted.len() > PERSISTED_MAX {
             if let Some(superseded) = self.persisted.pop_front() {
                 superseded.unpersist();
             }
         }
-        self.updates += 1;
-        if self.updates.checked_rem(self.interval) != Some(0) {
+        let updates = self.updates.saturating_add(1);
+        let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| updates >= self.interval) else {
+            self.updates = updates;
             return Ok(None);
-        }
-        let info = dataset.checkpoint_as(&self.name)?;
-        if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.keep_last(&self.name, CHECKPOINTS_MAX)?;
-        }
+        };
+        let info = dataset.checkpoint_as(self.name.clone())?;
+        self.updates = 0;
+        self.retention_error =
+            checkpoints.keep_last(self.name.as_str(), CHECKPOINTS_MAX).err().map(Error::from);
         Ok(Some(info))
+    }
+
+    /// Why older checkpoints could not be deleted after the last one was written, if so. They stay readable; the next
+    /// checkpoint tries again.
+    #[must_use]
+    pub fn retention_error(&self) -> Option<&Error> {
+        self.retention_error.as_ref()
     }
 
     /// Unpersists the datasets that are still persisted by it. Checkpoints stay.

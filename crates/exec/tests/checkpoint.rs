@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use larder_checkpoint::{HookAction, Step};
 use larder_exec::{
-    CheckpointStore, Context, Data, Dataset, Error, Pairs, Partitioner, PeriodicCheckpointer, StorageLevel,
+    CheckpointName, CheckpointStore, Context, Data, Dataset, Error, Pairs, Partitioner, PeriodicCheckpointer,
+    StorageLevel,
 };
+use parking_lot::Mutex;
 
 type Done = Result<(), Box<dyn std::error::Error>>;
 
@@ -121,7 +123,7 @@ fn stays<T: larder_exec::Portable + PartialEq + std::fmt::Debug>(
 ) -> Result<(), Error> {
     let before = parts(dataset)?;
     let partitioner = dataset.partitioner().cloned();
-    let info = dataset.checkpoint_as(&what.replace(' ', "-"))?;
+    let info = dataset.checkpoint_as(what.replace(' ', "-"))?;
     assert_eq!(dataset.to_debug_string()?.lines().count(), 1, "{what}");
     assert_eq!(parts(dataset)?, before, "{what}");
     let elsewhere = Context::builder().threads(1).progress(false).build()?;
@@ -188,6 +190,62 @@ fn a_checkpoint_is_opened_by_name_with_its_partitioner_and_type() -> Done {
     Ok(())
 }
 
+/// The same records, as two programs may call them.
+mod yesterday {
+    #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Rank(pub(crate) f64);
+}
+mod today {
+    #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Rank(pub(crate) f64);
+}
+
+#[test]
+fn a_checkpoint_is_opened_by_what_its_records_were_called() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let ranks = || context.range(0..10, 2).map(|numbers| numbers.map(|n| yesterday::Rank(*n as f64)));
+    let expected: Vec<_> = (0..10).map(|n| today::Rank(f64::from(n))).collect();
+    let by_compiler = std::any::type_name::<yesterday::Rank>();
+    for declared in [None, Some("rank, 1")] {
+        let found = declared.unwrap_or(by_compiler);
+        let plain = CheckpointName::new("ranks");
+        let name = declared.map_or(plain.clone(), |declared| plain.clone().records(declared));
+        let info = ranks()?.checkpoint_as(name)?;
+        assert_eq!(info.record_type, found);
+        assert_eq!(context.latest_checkpoint("ranks")?, Some(info.clone()));
+        assert!(fs::read_to_string(&info.address)?.contains(&format!("\"record_type\": \"{found}\"")));
+
+        for refused in [
+            context.open_checkpoint::<today::Rank>("ranks").map(drop),
+            context.open_latest_checkpoint::<today::Rank>(plain.clone().records("rank, 2")).map(drop),
+            context.open_checkpoint_at::<today::Rank>(&info.address).map(drop),
+        ] {
+            let message = refused.map_err(|e| e.to_string());
+            assert!(
+                message
+                    .is_err_and(|m| m.contains(&format!("`CheckpointName::new(..).records(\"{found}\")`")))
+            );
+        }
+        let named = plain.records(found);
+        assert_eq!(context.open_checkpoint::<today::Rank>(named.clone())?.collect()?, expected);
+        let latest = context.open_latest_checkpoint::<today::Rank>(named)?.ok_or("none")?;
+        assert_eq!(latest.collect()?, expected);
+        let at = CheckpointName::new(info.address).records(found);
+        assert_eq!(context.open_checkpoint_at::<today::Rank>(at)?.collect()?, expected);
+    }
+    // The types' own name is still enough for a program that has not changed.
+    ranks()?.checkpoint_as("ranks")?;
+    assert_eq!(context.open_checkpoint::<yesterday::Rank>("ranks")?.count()?, 10);
+
+    let numbers = CheckpointName::new("numbers").records("number, 1");
+    let mut checkpointer = PeriodicCheckpointer::new(&context, 1, numbers.clone())?;
+    let info = checkpointer.update(&context.range(0..10, 1)?)?.ok_or("its turn")?;
+    assert_eq!((&*info.name, &*info.record_type), ("numbers", "number, 1"));
+    assert_eq!(context.open_checkpoint::<i64>(numbers)?.count()?, 10);
+    Ok(())
+}
+
 #[test]
 fn a_checkpoint_that_fails_at_any_step_leaves_the_dataset_as_it_was_and_can_be_repeated() -> Done {
     for action in [HookAction::FailBefore, HookAction::FailHalfway, HookAction::FailAfter] {
@@ -230,6 +288,40 @@ fn fails_at(failing: u64, action: fn(ErrorKind) -> HookAction) -> Result<bool, B
     assert_eq!(dataset.to_debug_string()?.lines().count(), 1);
     assert_eq!(self::context(directory.path())?.open_checkpoint::<(i64, String)>("fragile")?.count()?, 4_000);
     Ok(true)
+}
+
+#[test]
+fn a_part_damaged_before_the_commit_is_found_before_readers_see_it() -> Done {
+    let directory = tempfile::tempdir()?;
+    let armed = Arc::new(AtomicBool::new(false));
+    let (flag, root) = (Arc::clone(&armed), directory.path().to_owned());
+    // Once all parts are closed: whatever comes first of reading them back and committing them.
+    let hook = move |step: Step, part: &str| {
+        let closed = matches!(step, Step::OpenPart | Step::CheckPart) && part.ends_with("00002-of-00004.blk");
+        if closed && flag.swap(false, Ordering::Relaxed) {
+            let path = root.join(part);
+            let damaged = fs::read(&path).and_then(|mut bytes| {
+                bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+                fs::write(&path, bytes)
+            });
+            assert!(damaged.is_ok());
+        }
+        HookAction::Continue
+    };
+    let store = CheckpointStore::builder(directory.path().display().to_string()).hook(hook).open()?;
+    let context = Context::builder().threads(1).progress(false).checkpoint_store(store).build()?;
+    let (dataset, _) = counted(&context)?;
+    dataset.checkpoint_as("sound")?;
+    let (dataset, _) = counted(&context)?;
+    armed.store(true, Ordering::Relaxed);
+    let message = dataset.checkpoint_as("sound").map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("part-00002-of-00004.blk") && m.contains("partition 2")));
+    assert!(!armed.load(Ordering::Relaxed));
+    assert_eq!(context.latest_checkpoint("sound")?.map(|info| info.generation), Some(1));
+    assert_eq!(context.open_checkpoint::<(i64, String)>("sound")?.count()?, 4_000);
+    assert!(dataset.to_debug_string()?.lines().count() > 1, "the lineage is kept");
+    assert_eq!(dataset.checkpoint_as("sound")?.generation, 2);
+    Ok(())
 }
 
 #[test]
@@ -326,6 +418,75 @@ fn a_local_checkpoint_that_fails_leaves_the_dataset_as_it_was() -> Done {
     Ok(())
 }
 
+/// Four partitions of numbers, and where to put the dataset itself: then `meanwhile` is run with it in the middle of
+/// each partition that is computed.
+type Interfered = (Dataset<i64>, Arc<Mutex<Option<Dataset<i64>>>>);
+
+fn interfered(
+    context: &Context,
+    meanwhile: impl Fn(&Dataset<i64>, i64) + Send + Sync + 'static,
+) -> Result<Interfered, Error> {
+    let itself = Arc::new(Mutex::new(None));
+    let handle = Arc::clone(&itself);
+    let numbers = context.range(0..400, 4)?.map(move |n| {
+        let dataset = if n % 100 == 50 { handle.lock().clone() } else { None };
+        dataset.iter().for_each(|dataset| meanwhile(dataset, n / 100));
+        *n
+    });
+    Ok((numbers, itself))
+}
+
+#[test]
+fn a_local_checkpoint_has_every_block_before_it_cuts_the_lineage() -> Done {
+    let drop_first = |dataset: &Dataset<i64>| assert!(dataset.context().drop_block(dataset.id(), 0));
+    let unpersist = |dataset: &Dataset<i64>| dataset.unpersist();
+    for (what, meanwhile) in [("drop", drop_first as fn(&Dataset<i64>)), ("unpersist", unpersist)] {
+        for level in [None, Some(StorageLevel::MEMORY_ONLY), Some(StorageLevel::MEMORY_AND_DISK)] {
+            let context = Context::builder().threads(1).progress(false).build()?;
+            let armed = Arc::new(AtomicBool::new(true));
+            let flag = Arc::clone(&armed);
+            let (numbers, itself) = interfered(&context, move |dataset, partition| {
+                if partition == 2 && flag.swap(false, Ordering::Relaxed) {
+                    meanwhile(dataset);
+                }
+            })?;
+            if let Some(level) = level {
+                numbers.persist(level)?;
+            }
+            *itself.lock() = Some(numbers.clone());
+            numbers.local_checkpoint()?;
+            assert!(!armed.load(Ordering::Relaxed));
+            assert_eq!(numbers.to_debug_string()?.lines().count(), 1);
+            assert_eq!(context.storage()[0].cached_partitions, 4, "{what}, {level:?}");
+            assert_eq!(numbers.collect()?, (0..400).collect::<Vec<_>>(), "{what}, {level:?}");
+            itself.lock().take();
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_local_checkpoint_whose_blocks_do_not_stay_is_refused_and_keeps_the_lineage() -> Done {
+    let context = Context::builder().threads(1).progress(false).build()?;
+    // Whenever the first is computed the last is lost, and the other way round.
+    let (numbers, itself) = interfered(&context, |dataset, partition| {
+        if matches!(partition, 0 | 3) {
+            dataset.context().drop_block(dataset.id(), (3 - partition) as u32);
+        }
+    })?;
+    let numbers = numbers.named("fleeting");
+    *itself.lock() = Some(numbers.clone());
+    let message = numbers.local_checkpoint().map_err(|e| e.to_string());
+    assert!(message.is_err_and(|m| m.contains("1 of 4 blocks of dataset `fleeting`")));
+    assert!(numbers.to_debug_string()?.lines().count() > 1);
+    assert_eq!(numbers.storage_level(), None);
+    itself.lock().take();
+    assert_eq!(numbers.collect()?, (0..400).collect::<Vec<_>>());
+    numbers.local_checkpoint()?;
+    assert_eq!(numbers.collect()?, (0..400).collect::<Vec<_>>());
+    Ok(())
+}
+
 #[test]
 fn a_periodic_checkpointer_keeps_two_checkpoints_and_two_persisted_iterations() -> Done {
     let directory = tempfile::tempdir()?;
@@ -352,17 +513,70 @@ fn a_periodic_checkpointer_keeps_two_checkpoints_and_two_persisted_iterations() 
     Ok(())
 }
 
+/// A context at whose checkpoints `step` fails while the flag is up.
+fn failing_at(step: Step, directory: &Path) -> Result<(Context, Arc<AtomicBool>), Error> {
+    let broken = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&broken);
+    let hook = move |at: Step, _: &str| match at == step && flag.load(Ordering::Relaxed) {
+        true => HookAction::FailBefore(ErrorKind::PermissionDenied),
+        false => HookAction::Continue,
+    };
+    let store = CheckpointStore::builder(directory.display().to_string()).hook(hook).open()?;
+    Ok((Context::builder().threads(1).progress(false).checkpoint_store(store).build()?, broken))
+}
+
+#[test]
+fn a_periodic_checkpoint_that_failed_can_be_repeated_or_left_to_the_next() -> Done {
+    for repeat in [true, false] {
+        let directory = tempfile::tempdir()?;
+        let (context, broken) = failing_at(Step::WriteManifest, directory.path())?;
+        let mut checkpointer = PeriodicCheckpointer::new(&context, 2, "steps")?;
+        let steps: Vec<_> = (0..6)
+            .map(|step| Ok(context.range(0..10, 1)?.map(move |n| n + step)))
+            .collect::<Result<_, Error>>()?;
+        let generation = |info: Option<larder_exec::CheckpointInfo>| info.map(|info| info.generation);
+        assert_eq!(generation(checkpointer.update(&steps[0])?), None);
+        broken.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert!(checkpointer.update(&steps[1]).is_err());
+        }
+        broken.store(false, Ordering::Relaxed);
+        assert!(steps[0].storage_level().is_some(), "the last two stay persisted, whatever fails");
+        let (next, rest) = if repeat { (&steps[1], &steps[2..]) } else { (&steps[2], &steps[3..]) };
+        assert_eq!(generation(checkpointer.update(next)?), Some(1), "it is still its turn");
+        assert_eq!(context.open_checkpoint::<i64>("steps")?.collect()?, next.collect()?);
+        assert_eq!(context.storage().len(), 2);
+        assert_eq!(generation(checkpointer.update(&rest[0])?), None);
+        assert_eq!(generation(checkpointer.update(&rest[1])?), Some(2));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_periodic_checkpoint_counts_although_an_older_one_cannot_be_deleted() -> Done {
+    let directory = tempfile::tempdir()?;
+    let (context, broken) = failing_at(Step::RemoveManifest, directory.path())?;
+    let mut checkpointer = PeriodicCheckpointer::new(&context, 1, "steps")?;
+    let numbers = context.range(0..10, 1)?;
+    broken.store(true, Ordering::Relaxed);
+    for step in 1..=4 {
+        let info = checkpointer.update(&numbers.map(move |n| n + step))?;
+        assert_eq!(info.map(|info| info.generation), Some(step as u64));
+        let error = checkpointer.retention_error().map(ToString::to_string);
+        assert_eq!(error.is_some(), step > 2, "there is nothing to delete before");
+        assert!(error.is_none_or(|error| error.contains("steps/commits/00000000000000000001.json")));
+    }
+    broken.store(false, Ordering::Relaxed);
+    checkpointer.update(&numbers)?;
+    assert!(checkpointer.retention_error().is_none());
+    assert_eq!(context.checkpoints().ok_or("none")?.generations("steps")?, [4, 5]);
+    Ok(())
+}
+
 #[test]
 fn an_older_checkpoint_stays_until_a_newer_is_durable() -> Done {
     let directory = tempfile::tempdir()?;
-    let broken = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&broken);
-    let hook = move |step: Step, _: &str| match step {
-        Step::LinkManifest if flag.load(Ordering::Relaxed) => HookAction::FailBefore(ErrorKind::Other),
-        _ => HookAction::Continue,
-    };
-    let store = CheckpointStore::builder(directory.path().display().to_string()).hook(hook).open()?;
-    let context = Context::builder().threads(1).progress(false).checkpoint_store(store).build()?;
+    let (context, broken) = failing_at(Step::LinkManifest, directory.path())?;
     let mut checkpointer = PeriodicCheckpointer::new(&context, 1, "steps")?;
     let numbers = context.range(0..10, 1)?;
     for step in 0..3 {

@@ -19,17 +19,18 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
 impl Inner {
     pub(super) fn commit(&self) -> Result<Checkpoint, Error> {
         let (manifest, before) = self.start_commit()?;
+        let mut unknown = before == Phase::Unknown;
         let result = match before {
             Phase::Committed => Ok(()),
-            before => self.try_commit(&manifest, before == Phase::Unknown),
+            _ => self.publish(&manifest, &mut unknown),
         };
         self.state.lock().phase = match &result {
             Ok(()) => Phase::Committed,
-            Err(Error::Conflict { .. }) => Phase::Lost,
+            // A publish of which nothing was heard may still take effect, and need the data.
+            Err(_) if unknown => Phase::Unknown,
             // A damaged manifest in its place may be its own.
-            Err(Error::CommitUnknown { .. } | Error::Manifest { .. }) => Phase::Unknown,
-            // An outcome that was unknown before is no better known by failing to look.
-            Err(_) if before == Phase::Unknown => Phase::Unknown,
+            Err(Error::Manifest { .. }) => Phase::Unknown,
+            Err(Error::Conflict { .. }) => Phase::Lost,
             Err(_) => Phase::Open,
         };
         result?;
@@ -85,17 +86,67 @@ impl Inner {
         layout::manifest(&self.dataset, self.generation)
     }
 
-    fn try_commit(&self, manifest: &Manifest, unknown_before: bool) -> Result<(), Error> {
+    /// Publishes until the outcome is known. `unknown` says whether that of an earlier try is not, and in the end
+    /// whether that of any was not.
+    fn publish(&self, manifest: &Manifest, unknown: &mut bool) -> Result<(), Error> {
         let bytes = manifest.encode()?;
-        if unknown_before {
-            return self.publish(&bytes, Some(io::ErrorKind::Other.into()));
+        let mut tries = 1;
+        loop {
+            let source = match self.publish_once(manifest, &bytes, *unknown) {
+                Err(Error::CommitUnknown { source, .. }) => source,
+                // A failure now says nothing of what an earlier try has done.
+                Err(Error::Io { source, .. } | Error::StorageFull { source, .. }) if *unknown => source,
+                result => return result,
+            };
+            *unknown = true;
+            if tries == PUBLISH_TRIES {
+                return Err(self.commit_unknown(source));
+            }
+            std::thread::sleep(PUBLISH_PAUSE * tries);
+            tries += 1;
         }
+    }
+
+    fn publish_once(&self, manifest: &Manifest, bytes: &[u8], unknown: bool) -> Result<(), Error> {
+        // One that stands is published again, to make sure that it is durable. That creates nothing, so nothing is
+        // checked; anything else would.
+        let stands = unknown && self.read_back()?;
+        if !stands {
+            self.check_publishable(manifest)?;
+        }
+        match self.shared.commits.publish(&self.dataset, self.generation, self.id, bytes) {
+            Ok(()) => Ok(()),
+            Err(PublishError::Exists) => match self.read_back() {
+                Ok(true) => Err(self.commit_unknown(io::ErrorKind::AlreadyExists.into())),
+                Ok(false) => Err(self.conflict(None)),
+                Err(Error::Io { source, .. }) => Err(self.commit_unknown(source)),
+                Err(e) => Err(e),
+            },
+            Err(PublishError::Failed { step, source }) => {
+                Err(Error::io(self.shared.place(step, &self.object()), None, source))
+            }
+            Err(PublishError::Unknown { source, .. }) => Err(self.commit_unknown(source)),
+        }
+    }
+
+    /// Does its own manifest stand there? A conflict if another's does.
+    fn read_back(&self) -> Result<bool, Error> {
+        match self.shared.manifest(&self.dataset, self.generation)? {
+            Some(found) if found.attempt == self.id => Ok(true),
+            Some(found) => Err(self.conflict(Some(found.attempt))),
+            None => Ok(false),
+        }
+    }
+
+    /// All that must hold when the manifest's name comes into being: the data is there, durable, and safe from
+    /// cleanup, and the generation is the newest.
+    fn check_publishable(&self, manifest: &Manifest) -> Result<(), Error> {
         self.check_lengths(manifest)?;
         let shared = &self.shared;
         let dir = layout::attempt_dir(&self.dataset, self.id);
         shared.run(Step::SyncDirectories, &dir, || shared.data.sync_dir(&dir))?;
         self.check_age()?;
-        self.publish(&bytes, None)
+        self.check_newest()
     }
 
     fn check_lengths(&self, manifest: &Manifest) -> Result<(), Error> {
@@ -127,50 +178,21 @@ impl Inner {
         Err(Error::Expired { at, attempt: self.id, age, limit })
     }
 
-    /// Publishes until the outcome is known. `unknown` says why it was not, when an earlier call left it so.
-    fn publish(&self, manifest: &[u8], mut unknown: Option<io::Error>) -> Result<(), Error> {
-        let (commits, dataset) = (&self.shared.commits, &self.dataset);
-        for publish_try in 0..PUBLISH_TRIES {
-            std::thread::sleep(PUBLISH_PAUSE * publish_try);
-            let exists = if unknown.is_none() && self.is_overtaken()? {
-                true
-            } else {
-                match commits.publish(dataset, self.generation, self.id, manifest) {
-                    Ok(()) => return Ok(()),
-                    Err(PublishError::Exists) => true,
-                    Err(PublishError::Failed { step, source }) if unknown.is_none() => {
-                        return Err(Error::io(self.shared.place(step, &self.object()), None, source));
-                    }
-                    Err(PublishError::Failed { source, .. } | PublishError::Unknown { source, .. }) => {
-                        unknown = Some(source);
-                        false
-                    }
-                }
-            };
-            match self.shared.manifest(dataset, self.generation) {
-                // Ours. Publishing it once more makes sure that it is durable.
-                Ok(Some(found)) if found.attempt == self.id => {
-                    unknown.get_or_insert(io::ErrorKind::Other.into());
-                }
-                Ok(Some(found)) => return Err(self.conflict(Some(found.attempt))),
-                Ok(None) if exists => return Err(self.conflict(None)),
-                Ok(None) => {}
-                Err(Error::Io { source, .. }) => unknown = Some(source),
-                Err(e) => return Err(e),
-            }
-        }
-        let at = self.shared.place(Step::LinkManifest, &self.object());
-        let source = unknown.unwrap_or_else(|| io::ErrorKind::Other.into());
-        Err(Error::CommitUnknown { at, attempt: self.id, source })
-    }
-
-    /// Has this or a later generation been committed meanwhile? It may since have been removed, so that publishing
-    /// would succeed, behind the newest.
-    fn is_overtaken(&self) -> Result<bool, Error> {
+    /// This or a later generation may have been committed meanwhile, and removed again, so that publishing would
+    /// succeed, behind the newest.
+    fn check_newest(&self) -> Result<(), Error> {
         let dir = layout::commits_dir(&self.dataset);
         let commits = &self.shared.commits;
         let listed = self.shared.run(Step::ListCommits, &dir, || commits.list(&self.dataset))?;
-        Ok(listed.last().is_some_and(|&newest| newest >= self.generation))
+        if listed.last().is_none_or(|&newest| newest < self.generation) || self.read_back()? {
+            return Ok(());
+        }
+        Err(self.conflict(None))
+    }
+
+    fn commit_unknown(&self, source: io::Error) -> Error {
+        let at = self.shared.place(Step::LinkManifest, &self.object());
+        Error::CommitUnknown { at, attempt: self.id, source }
     }
 
     fn conflict(&self, winner: Option<crate::AttemptId>) -> Error {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_blockstore::codec::{Codec, CodecId};
-use larder_blockstore::format::{BlockHeader, Chunk, TRAILER_BYTES};
+use larder_blockstore::format::{BlockHeader, Chunk, Compression, TRAILER_BYTES};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::Records;
@@ -15,7 +15,7 @@ use crate::data::DataReader;
 use crate::error::{PartError, Place};
 use crate::manifest::Part;
 use crate::store::Shared;
-use crate::{Error, Manifest, Step};
+use crate::{Error, Step};
 
 /// Small chunks are read together, up to so many bytes. OpenDAL reads as many without a second copy.
 const BATCH_BYTES: u64 = 2 << 20;
@@ -41,13 +41,15 @@ pub struct PartReader {
 }
 
 impl PartReader {
-    pub(super) fn open(
+    /// Opens a part of a dataset that was written by this codec with this compression.
+    pub(crate) fn open(
         shared: Arc<Shared>,
-        manifest: &Manifest,
+        dataset: &str,
+        written: (CodecId, Compression),
         partition: u32,
         part: &Part,
     ) -> Result<Self, Error> {
-        let object = format!("{}/{}", manifest.dataset, part.path);
+        let object = format!("{dataset}/{}", part.path);
         let damaged = |source| {
             let at = shared.place(Step::OpenPart, &object);
             Error::Part { at, partition, source }
@@ -69,7 +71,7 @@ impl PartReader {
             }
             Err(e) => return Err(Error::io(shared.place(Step::OpenPart, &object), None, e)),
         };
-        let header = check_header(&header_bytes, manifest, part).map_err(damaged)?;
+        let header = check_header(&header_bytes, written, part).map_err(damaged)?;
         Ok(Self {
             shared,
             object,
@@ -116,7 +118,7 @@ impl PartReader {
     }
 
     /// Reads to the end, and compares the checksum of the whole.
-    pub(super) fn verify(mut self, expected: u64) -> Result<(), Error> {
+    pub(crate) fn verify(mut self, expected: u64) -> Result<(), Error> {
         let mut checksum = Xxh3Default::new();
         let mut index = 0;
         while let Some(chunk) = self.next() {
@@ -228,7 +230,11 @@ fn read_header(file: &DataReader, part: &Part) -> io::Result<Result<Bytes, PartE
 }
 
 /// Parses a header that the manifest vouches for.
-fn check_header(bytes: &[u8], manifest: &Manifest, part: &Part) -> Result<BlockHeader, PartError> {
+fn check_header(
+    bytes: &[u8],
+    (codec, compression): (CodecId, Compression),
+    part: &Part,
+) -> Result<BlockHeader, PartError> {
     let (expected, actual) = (part.header_checksum, xxh3_64(bytes));
     if actual != expected {
         return Err(PartError::Checksum { what: "its header", expected, actual });
@@ -236,8 +242,7 @@ fn check_header(bytes: &[u8], manifest: &Manifest, part: &Part) -> Result<BlockH
     let header = BlockHeader::decode(bytes)?;
     let in_header = (header.codec, header.compression, header.records(), header.stored_bytes());
     let header_len = bytes.len().max(TRAILER_BYTES) as u64;
-    let in_manifest =
-        (manifest.codec, manifest.compression, part.records, part.bytes.saturating_sub(header_len));
+    let in_manifest = (codec, compression, part.records, part.bytes.saturating_sub(header_len));
     if in_header == in_manifest {
         return Ok(header);
     }

@@ -1,12 +1,13 @@
 //! Commits on a local file system.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{CommitStore, PublishError};
+use crate::files::Files;
 use crate::step::Steps;
-use crate::{Address, AttemptId, Step, directories, layout};
+use crate::{Address, AttemptId, Step, layout};
 
 /// Publishes by `link(2)`: the manifest is written and synced under a name of its own, then linked to its final
 /// name, which fails if that exists, and the directory is synced.
@@ -16,17 +17,18 @@ use crate::{Address, AttemptId, Step, directories, layout};
 pub struct FsCommitStore {
     address: Address,
     steps: Steps,
+    files: Files,
 }
 
 impl FsCommitStore {
     /// Commits in the directory of `address`, which is made by the first [`prepare`](CommitStore::prepare).
     #[must_use]
     pub fn new(address: Address) -> Self {
-        Self::hooked(address, Steps::default())
+        Self::with(address, Steps::default(), Files::default())
     }
 
-    pub(crate) fn hooked(address: Address, steps: Steps) -> Self {
-        Self { address, steps }
+    pub(crate) fn with(address: Address, steps: Steps, files: Files) -> Self {
+        Self { address, steps, files }
     }
 
     fn path(&self, object: &str) -> PathBuf {
@@ -34,26 +36,32 @@ impl FsCommitStore {
     }
 
     fn sync(&self, dataset: &str) -> io::Result<()> {
-        directories::sync(self.address.path(), &layout::commits_dir(dataset))
+        self.files.sync_dirs(self.address.path(), &layout::commits_dir(dataset))
     }
 
     /// Writes and syncs the manifest under its temporary name.
     fn stage(&self, object: &str, temporary: &Path, manifest: &[u8]) -> Result<(), (Step, io::Error)> {
         // An earlier try of the same attempt may have left it.
-        remove_if_there(temporary).map_err(|e| (Step::WriteManifest, e))?;
+        self.remove_if_there(temporary).map_err(|e| (Step::WriteManifest, e))?;
         let file = self.steps.write(Step::WriteManifest, object, manifest.len(), |len| {
-            let mut file = File::options().write(true).create_new(true).open(temporary)?;
-            file.write_all(manifest.get(..len).unwrap_or(manifest))?;
-            Ok(file)
+            self.files.create(temporary, manifest.get(..len).unwrap_or(manifest))
         });
         let file = file.map_err(|e| (Step::WriteManifest, e))?;
-        self.steps.run(Step::SyncManifest, object, || file.sync_all()).map_err(|e| (Step::SyncManifest, e))
+        let synced = self.steps.run(Step::SyncManifest, object, || self.files.sync(temporary, &file));
+        synced.map_err(|e| (Step::SyncManifest, e))
+    }
+
+    fn remove_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.files.remove(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     fn link(&self, object: &str, temporary: &Path, manifest: &[u8]) -> Result<(), PublishError> {
         let target = self.path(object);
         let step = Step::LinkManifest;
-        match self.steps.run(step, object, || fs::hard_link(temporary, &target)) {
+        match self.steps.run(step, object, || self.files.link(temporary, &target)) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::read(&target) {
                 Ok(found) if found == manifest => Ok(()),
@@ -68,7 +76,7 @@ impl FsCommitStore {
 
 impl CommitStore for FsCommitStore {
     fn prepare(&self, dataset: &str) -> io::Result<()> {
-        directories::create(self.address.path(), &layout::commits_dir(dataset))
+        self.files.create_dirs(self.address.path(), &layout::commits_dir(dataset))
     }
 
     fn publish(
@@ -90,7 +98,7 @@ impl CommitStore for FsCommitStore {
                 .map_err(|source| PublishError::Unknown { step: Step::SyncCommits, source })
         });
         // Whatever the outcome, the temporary has done its part; one that stays is left to cleanup.
-        let _ = self.steps.run(Step::RemoveTemporary, &object, || remove_if_there(&temporary));
+        let _ = self.steps.run(Step::RemoveTemporary, &object, || self.remove_if_there(&temporary));
         published
     }
 
@@ -116,15 +124,8 @@ impl CommitStore for FsCommitStore {
     }
 
     fn remove(&self, dataset: &str, generation: u64) -> io::Result<()> {
-        fs::remove_file(self.path(&layout::manifest(dataset, generation)))?;
+        self.files.remove(&self.path(&layout::manifest(dataset, generation)))?;
         self.sync(dataset)
-    }
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use larder_blockstore::format::Chunk;
 use larder_checkpoint::{
-    Attempt, AttemptId, CheckpointStore, CommitStore, Error, FsCommitStore, PartError, PublishError, Step,
+    Attempt, AttemptId, CheckpointStore, CleanupOptions, CommitStore, Error, FsCommitStore, PartError,
+    PublishError, Step,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -45,7 +46,8 @@ impl Unlucky {
 }
 
 fn unheard() -> PublishError {
-    PublishError::Unknown { step: Step::LinkManifest, source: io::ErrorKind::TimedOut.into() }
+    let source = io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 s");
+    PublishError::Unknown { step: Step::LinkManifest, source }
 }
 
 impl CommitStore for Unlucky {
@@ -91,9 +93,14 @@ impl CommitStore for Unlucky {
 }
 
 fn attempt_with(dir: &TempDir, fates: &[Fate]) -> Attempt {
+    attempt_with_grace(dir, fates, larder_checkpoint::ORPHAN_GRACE_DEFAULT)
+}
+
+fn attempt_with_grace(dir: &TempDir, fates: &[Fate], grace: Duration) -> Attempt {
     let inner = FsCommitStore::new(address(dir).parse().unwrap());
     let commits = Unlucky { inner, fates: Mutex::new(fates.iter().copied().collect()) };
-    let store = CheckpointStore::builder(address(dir)).commit_store(Arc::new(commits)).open().unwrap();
+    let store = CheckpointStore::builder(address(dir)).commit_store(Arc::new(commits));
+    let store = store.orphan_grace(grace).open().unwrap();
     let attempt = store.begin(NAME, spec(&numbers(1))).unwrap();
     write_parts(&attempt, &numbers(1)).unwrap();
     attempt
@@ -123,15 +130,13 @@ fn a_publish_whose_answer_is_lost_is_found_out_by_reading_back() {
 #[test]
 fn an_outcome_that_stays_unknown_deletes_nothing_and_can_be_asked_again() {
     use Fate::*;
-    for fates in [
-        &[LostUnheard, LostUnheard, LostUnheard][..],
-        &[DoneUnheard, ReadFails, LostUnheard, ReadFails, LostUnheard, ReadFails],
-    ] {
+    for fates in [&[LostUnheard, LostUnheard, LostUnheard][..], &[DoneUnheard, ReadFails, ReadFails]] {
         for ask_again in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let attempt = attempt_with(&dir, fates);
             let error = attempt.commit().unwrap_err();
             assert!(matches!(error, Error::CommitUnknown { .. }) && error.is_retryable(), "{error}");
+            assert!(error.to_string().contains("no answer in 10 s") || fates.contains(&ReadFails), "{error}");
             assert!(matches!(attempt.part(0), Err(Error::Invalid { .. })));
             if ask_again {
                 assert_eq!(read(&attempt.commit().unwrap()).unwrap(), numbers(1), "{fates:?}");
@@ -146,6 +151,69 @@ fn an_outcome_that_stays_unknown_deletes_nothing_and_can_be_asked_again() {
             }
         }
     }
+}
+
+/// An attempt of which nobody knows whether it was committed; nothing was.
+fn unknown_attempt(dir: &TempDir, grace: Duration) -> Attempt {
+    let attempt = attempt_with_grace(dir, &[Fate::LostUnheard; 3], grace);
+    assert!(matches!(attempt.commit(), Err(Error::CommitUnknown { .. })));
+    assert_eq!(store_in(dir).generations(NAME).unwrap(), Vec::<u64>::new());
+    attempt
+}
+
+#[test]
+fn an_unknown_outcome_asked_again_too_late_is_not_committed_without_its_data() {
+    let grace = Duration::from_secs(3);
+    let (cleaned, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let attempts = [&cleaned, &kept].map(|dir| unknown_attempt(dir, grace));
+    std::thread::sleep(grace);
+    let removed = store_in(&cleaned).cleanup(&CleanupOptions::default().orphan_grace(grace)).unwrap();
+    assert_eq!(removed.orphans.len(), 1);
+    let errors = attempts.map(|attempt| attempt.commit().unwrap_err());
+    assert!(matches!(errors[0], Error::Part { partition: 0, .. }), "{}", errors[0]);
+    assert!(matches!(errors[1], Error::Expired { .. }), "{}", errors[1]);
+    for dir in [&cleaned, &kept] {
+        assert!(store_in(dir).latest(NAME).unwrap().is_none());
+    }
+}
+
+#[test]
+fn an_unknown_outcome_asked_again_is_not_committed_behind_the_newest() {
+    for winner_is_removed in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let attempt = unknown_attempt(&dir, larder_checkpoint::ORPHAN_GRACE_DEFAULT);
+        let store = store_in(&dir);
+        for seed in 1..=3 {
+            write(&store, &numbers(seed)).unwrap();
+        }
+        if winner_is_removed {
+            assert_eq!(store.keep_last(NAME, 1).unwrap(), [1, 2]);
+        }
+        let error = attempt.commit().unwrap_err();
+        let Error::Conflict { winner, .. } = &error else { unreachable!("{error}") };
+        assert_eq!(winner.is_none(), winner_is_removed, "{error}");
+        assert_eq!(store.generations(NAME).unwrap().last(), Some(&3));
+        assert_eq!(store.generations(NAME).unwrap().len(), if winner_is_removed { 1 } else { 3 });
+        let data = dir.path().join(NAME).join("data").join(attempt.id().to_string());
+        drop(attempt);
+        assert!(data.is_dir(), "a publish that takes effect after all would need it");
+    }
+}
+
+#[test]
+fn a_failure_to_look_does_not_make_an_unknown_outcome_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = attempt_with(&dir, &[Fate::DoneUnheard, Fate::ReadFails, Fate::ReadFails]);
+    assert!(matches!(attempt.commit(), Err(Error::CommitUnknown { .. })));
+    let commits = dir.path().join(NAME).join("commits");
+    let away = dir.path().join("away");
+    std::fs::rename(&commits, &away).unwrap();
+    std::fs::write(&commits, b"in the way").unwrap();
+    let error = attempt.commit().unwrap_err();
+    assert!(matches!(error, Error::CommitUnknown { .. }), "{error}");
+    std::fs::remove_file(&commits).unwrap();
+    std::fs::rename(away, commits).unwrap();
+    assert_eq!(read(&attempt.commit().unwrap()).unwrap(), numbers(1));
 }
 
 #[test]
@@ -230,6 +298,31 @@ fn a_part_lost_before_the_commit_stops_it() {
         assert!(error.to_string().contains(&part) && error.to_string().contains(what), "{error}");
         assert_eq!(store_in(&dir).generations(NAME).unwrap(), Vec::<u64>::new());
     }
+}
+
+#[test]
+fn a_finished_part_is_verified_before_the_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = attempt_with(&dir, &[]);
+    for partition in 0..3 {
+        attempt.verify_part(partition).unwrap();
+        let name = format!("part-{partition:05}-of-00003.blk");
+        let path = dir.path().join(NAME).join("data").join(attempt.id().to_string()).join(&name);
+        let written = std::fs::read(&path).unwrap();
+        for byte in [0, written.len() / 2, written.len() - 1] {
+            let mut damaged = written.clone();
+            damaged[byte] ^= 1;
+            std::fs::write(&path, damaged).unwrap();
+            let error = attempt.verify_part(partition).unwrap_err();
+            assert!(matches!(&error, Error::Part { partition: named, .. } if *named == partition), "{error}");
+            assert!(error.to_string().contains(&name), "{error}");
+        }
+        std::fs::write(&path, written).unwrap();
+    }
+    assert!(attempt.verify_part(3).unwrap_err().to_string().contains("not finished"));
+    let checkpoint = attempt.commit().unwrap();
+    attempt.verify_part(2).unwrap();
+    assert_eq!(read(&checkpoint).unwrap(), numbers(1));
 }
 
 #[test]

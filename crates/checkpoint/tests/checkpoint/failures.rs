@@ -168,6 +168,21 @@ fn the_disk_s_own_word_that_it_is_full_comes_through() {
     assert!(error.to_string().contains(&part), "{error}");
 }
 
+/// Linux refuses to sync what has nothing to sync, so that refusal shows that it was asked.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_part_is_finished_only_when_it_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let attempt = store_in(&dir).begin(NAME, spec(&numbers(1))).unwrap();
+    let part = format!("{}/{NAME}/data/{}/part-00000-of-00003.blk", address(&dir), attempt.id());
+    std::os::unix::fs::symlink("/dev/null", &part).unwrap();
+    let error = write_part(&attempt, 0, &numbers(1)[0]).unwrap_err();
+    assert_eq!(error.place().unwrap().step, Step::ClosePart, "{error}");
+    assert!(error.to_string().contains("Invalid argument"), "{error}");
+    write_parts(&attempt, &numbers(1)).unwrap();
+    assert_eq!(read(&attempt.commit().unwrap()).unwrap(), numbers(1));
+}
+
 #[test]
 fn a_place_that_cannot_be_written_is_an_error_that_says_so() {
     let dir = tempfile::tempdir().unwrap();
@@ -185,10 +200,23 @@ fn a_place_that_cannot_be_written_is_an_error_that_says_so() {
         let store = CheckpointStore::open(&address).unwrap();
         let error = write(&store, &numbers(1)).unwrap_err();
         assert_eq!(error.place().unwrap().step, Step::CreateDirectories, "{error}");
-        let words = ["permission denied", "read-only filesystem", "not permitted", "entity not found"];
+        let words = ["Permission denied", "Read-only file system", "not permitted", "No such file"];
         assert!(words.iter().any(|word| error.to_string().contains(word)), "{error}");
         assert!(error.to_string().contains(&address) && !error.is_retryable(), "{error}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_error_has_the_system_s_own_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store_in(&dir);
+    write(&store, &numbers(1)).unwrap();
+    let commits = dir.path().join(NAME).join("commits");
+    std::fs::rename(&commits, dir.path().join("away")).unwrap();
+    std::os::unix::fs::symlink(&commits, &commits).unwrap();
+    let error = store.generations(NAME).unwrap_err();
+    assert!(error.to_string().ends_with("Too many levels of symbolic links (os error 40)"), "{error}");
 }
 
 /// A directory that even root cannot write to, where there is one; else one without the permission.
