@@ -155,11 +155,13 @@ impl Context {
         Ok(Dataset::new(self.clone(), id, node))
     }
 
-    /// Puts a source in the place of a dataset's operation and parents.
+    /// Puts a source in the place of a dataset's operation and parents, for planners in one step.
     pub(crate) fn cut(&self, id: NodeId, node: &Arc<Node>, open: Arc<OpenLeaf>) -> Result<(), Error> {
-        // First the source: a task that finds no parents finds the source.
-        node.replace_compute(open);
-        let truncated = self.graph().lock().truncate(id, Arc::clone(node))?;
+        let mut graph = self.graph().lock();
+        let truncated = graph.truncate(id, Arc::clone(node))?;
+        let operation = node.replace_compute(open);
+        drop(graph);
+        drop(operation);
         drop(truncated.previous);
         bury(truncated.freed);
         Ok(())
@@ -207,12 +209,11 @@ impl Inner {
 }
 
 fn storage_status(id: NodeId, node: &Node) -> Option<StorageStatus> {
-    let persisted = node.persisted()?;
-    let status = persisted.status();
+    let (level, status) = node.look_at_persisted(|persisted| (persisted.level(), persisted.status()))?;
     Some(StorageStatus {
         id,
         name: node.name().to_string(),
-        level: persisted.level(),
+        level,
         partitions: node.partitions(),
         cached_partitions: status.blocks as u32,
         records: status.records,

@@ -81,6 +81,13 @@ struct NodeState {
     persisted: Option<Arc<dyn Persisted>>,
 }
 
+/// What a dataset was computed by. Drop it outside any lock: its closures may own datasets.
+#[must_use]
+pub(crate) struct Operation {
+    _compute: Compute,
+    _prepare: Option<Arc<dyn Prepare>>,
+}
+
 /// What the engine must do with pipelines whose record type only the dataset knows.
 pub(crate) struct TypeHooks {
     /// Runs a pipeline into memory.
@@ -154,24 +161,24 @@ impl Node {
         self.state.lock().compute.clone()
     }
 
-    pub(crate) fn prepare(&self) -> Option<Arc<dyn Prepare>> {
-        self.state.lock().prepare.clone()
+    /// What must be found before its tasks can run, if it is not known yet.
+    pub(crate) fn unprepared(&self) -> Option<Arc<dyn Prepare>> {
+        self.state.lock().prepare.as_ref().filter(|prepare| !prepare.is_ready()).cloned()
     }
 
     pub(crate) fn shuffle(&self, dependency: usize) -> Option<Arc<dyn AnyShuffle>> {
-        match self.compute() {
+        match &self.state.lock().compute {
             Compute::Whole(whole) => whole.shuffle(dependency),
             _ => None,
         }
     }
 
-    /// Puts a source in the place of the operation, for when the lineage is cut. Whoever holds the old operation
-    /// may go on with it.
-    pub(crate) fn replace_compute(&self, open: Arc<OpenLeaf>) {
+    /// Puts a source in the place of the operation, for when the lineage is cut, and hands out what stood there.
+    /// Whoever holds the old operation may go on with it.
+    pub(crate) fn replace_compute(&self, open: Arc<OpenLeaf>) -> Operation {
         let mut state = self.state.lock();
-        let previous = (std::mem::replace(&mut state.compute, Compute::Leaf(open)), state.prepare.take());
-        drop(state);
-        drop(previous);
+        let compute = std::mem::replace(&mut state.compute, Compute::Leaf(open));
+        Operation { _compute: compute, _prepare: state.prepare.take() }
     }
 
     pub(crate) fn persisted(&self) -> Option<Arc<dyn Persisted>> {
@@ -195,8 +202,24 @@ impl Node {
         }
     }
 
+    /// Whether the map task of this partition left its output for this dependency.
+    pub(crate) fn has_shuffle_output(&self, dependency: usize, map_partition: u32) -> bool {
+        match &self.state.lock().compute {
+            Compute::Whole(whole) => {
+                whole.shuffle(dependency).is_some_and(|shuffle| shuffle.has_output(map_partition))
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn is_resident(&self, partition: u32) -> bool {
-        self.persisted().is_some_and(|persisted| persisted.contains(partition))
+        self.look_at_persisted(|persisted| persisted.contains(partition)).unwrap_or_default()
+    }
+
+    /// Looks at the stored blocks where they are, if there are some: whoever holds the lock of the graph must not
+    /// become their last owner, since records and closures may own datasets, which leave the graph when they drop.
+    pub(crate) fn look_at_persisted<R>(&self, look: impl FnOnce(&dyn Persisted) -> R) -> Option<R> {
+        self.state.lock().persisted.as_deref().map(look)
     }
 
     pub(crate) fn is_concat(&self) -> bool {

@@ -124,7 +124,7 @@ impl JobRun<'_> {
     fn plan(&self, wanted: &[u32]) -> Result<(larder_lineage::RecomputePlan, Vec<Arc<dyn Prepare>>), Error> {
         let graph = self.context.graph().lock();
         let plan = graph.plan(self.target, wanted.iter().copied(), &Resident(&graph))?;
-        let unprepared = |(id, _)| graph.payload(id).ok()?.prepare().filter(|prepare| !prepare.is_ready());
+        let unprepared = |(id, _)| graph.payload(id).ok()?.unprepared();
         let prepares = plan.recomputed().filter_map(unprepared).collect();
         Ok((plan, prepares))
     }
@@ -167,7 +167,8 @@ impl JobRun<'_> {
     }
 }
 
-/// Answers the planner from the datasets' stored blocks and shuffle outputs.
+/// Answers the planner from the datasets' stored blocks and shuffle outputs, where they are: it is asked under the
+/// lock of the graph, where nothing of the user's may drop.
 struct Resident<'a>(&'a Graph<Arc<Node>>);
 
 impl Residency for Resident<'_> {
@@ -176,8 +177,7 @@ impl Residency for Resident<'_> {
     }
 
     fn has_shuffle_output(&self, child: NodeId, dependency: usize, map_partition: u32) -> bool {
-        let shuffle = self.0.payload(child).ok().and_then(|node| node.shuffle(dependency));
-        shuffle.is_some_and(|shuffle| shuffle.has_output(map_partition))
+        self.0.payload(child).is_ok_and(|node| node.has_shuffle_output(dependency, map_partition))
     }
 }
 
