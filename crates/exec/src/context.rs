@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 pub use self::builder::{ByteAmount, ContextBuilder};
 use crate::data::Data;
-use crate::dataset::{Dataset, bury};
+use crate::dataset::Dataset;
 use crate::error::{Error, dataset_label};
 use crate::job::{Job, Slots};
 use crate::node::{Node, OpenLeaf};
@@ -161,9 +161,7 @@ impl Context {
         let truncated = graph.truncate(id, Arc::clone(node))?;
         let operation = node.replace_compute(open);
         drop(graph);
-        drop(operation);
-        drop(truncated.previous);
-        bury(truncated.freed);
+        drop((operation, truncated));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::ops::concat;
 use crate::partitioner::Partitioner;
 use crate::persist::Persisted;
 use crate::pipeline::{AnyOperator, AnySource, Pipeline};
+use crate::remains::{Owned, Remains};
 use crate::shuffle::AnyShuffle;
 use crate::task::Task;
 
@@ -79,13 +80,6 @@ struct NodeState {
     compute: Compute,
     prepare: Option<Arc<dyn Prepare>>,
     persisted: Option<Arc<dyn Persisted>>,
-}
-
-/// What a dataset was computed by. Drop it outside any lock: its closures may own datasets.
-#[must_use]
-pub(crate) struct Operation {
-    _compute: Compute,
-    _prepare: Option<Arc<dyn Prepare>>,
 }
 
 /// What the engine must do with pipelines whose record type only the dataset knows.
@@ -175,14 +169,19 @@ impl Node {
 
     /// Puts a source in the place of the operation, for when the lineage is cut, and hands out what stood there.
     /// Whoever holds the old operation may go on with it.
-    pub(crate) fn replace_compute(&self, open: Arc<OpenLeaf>) -> Operation {
+    pub(crate) fn replace_compute(&self, open: Arc<OpenLeaf>) -> Remains {
         let mut state = self.state.lock();
         let compute = std::mem::replace(&mut state.compute, Compute::Leaf(open));
-        Operation { _compute: compute, _prepare: state.prepare.take() }
+        Remains::of(Owned { compute: Some(compute), prepare: state.prepare.take(), persisted: None })
     }
 
     pub(crate) fn persisted(&self) -> Option<Arc<dyn Persisted>> {
         self.state.lock().persisted.clone()
+    }
+
+    /// Takes away the stored blocks, and hands them out.
+    pub(crate) fn take_persisted(&self) -> Remains {
+        Remains::of(Owned { persisted: self.replace_persisted(None), ..Owned::default() })
     }
 
     /// Sets or takes away the stored blocks, and gives back what was there.
@@ -224,5 +223,16 @@ impl Node {
 
     pub(crate) fn is_concat(&self) -> bool {
         matches!(self.state.lock().compute, Compute::Concat(_))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        drop(Remains::of(Owned {
+            compute: Some(std::mem::replace(&mut state.compute, Compute::PassThrough)),
+            prepare: state.prepare.take(),
+            persisted: state.persisted.take(),
+        }));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use larder_exec::{Context, Error};
+use larder_exec::{Context, Dataset, Error};
 
 const STEPS: i64 = 1_000_000;
 const STACK_BYTES: usize = 256 << 10;
@@ -50,6 +50,44 @@ fn a_million_steps_are_built_counted_printed_checkpointed_and_dropped()
     let directory = tempfile::tempdir()?;
     let path = directory.path().display().to_string();
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || million(&path))?;
+    assert!(matches!(thread.join(), Ok(Ok(()))));
+    Ok(())
+}
+
+/// Datasets each of whose closures owns the handle of the one before.
+fn nested(context: &Context, depth: usize) -> Result<Dataset<i64>, Error> {
+    let mut dataset = context.range(0..1, 1)?;
+    for _ in 0..depth {
+        let owned = dataset;
+        dataset = context.range(0..1, 1)?.map(move |n| n + i64::from(owned.partitions()));
+    }
+    Ok(dataset)
+}
+
+#[test]
+fn datasets_that_own_each_other_through_closures_drop_on_a_small_stack()
+-> Result<(), Box<dyn std::error::Error>> {
+    let directory = tempfile::tempdir()?;
+    let address = directory.path().display().to_string();
+    let dropped = move || -> Result<(), Error> {
+        let context = Context::builder().threads(1).progress(false).checkpoints(address).build()?;
+        let alone = nested(&context, 20_000)?;
+        assert_eq!(alone.first()?, Some(1));
+        drop(alone);
+
+        let cut = nested(&context, 20_000)?;
+        cut.checkpoint()?;
+        assert_eq!(cut.first()?, Some(1));
+
+        let persisted = nested(&context, 20_000)?.cache()?;
+        persisted.count()?;
+        let listing = context.storage();
+        drop(persisted);
+        assert_eq!(listing.len(), 1);
+        assert!(context.storage().is_empty());
+        Ok(())
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(dropped)?;
     assert!(matches!(thread.join(), Ok(Ok(()))));
     Ok(())
 }
