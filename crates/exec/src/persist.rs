@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
 
 use larder_blockstore::{
     Block, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight, OwnedBatches,
@@ -18,6 +17,7 @@ use larder_lineage::NodeId;
 use crate::batch::{BATCH_RECORDS, Batch, SharedBatch, SharedCursor, Slices};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
+use crate::job::CANCEL_CHECK;
 use crate::pipeline::{AnySource, Pipeline, Source};
 use crate::task::Task;
 
@@ -323,9 +323,6 @@ impl<T: Data> Source<T> for Uncached<T> {
         }
     }
 }
-
-/// How long a waiter sleeps before it looks whether its job was cancelled.
-const CANCEL_CHECK: Duration = Duration::from_millis(20);
 
 /// Waits for another writer of a block, unless the job ends meanwhile.
 fn wait<T>(task: &Task, flight: Flight<T>) -> Result<Option<Block<T>>, TaskError> {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::assemble;
 use crate::context::Context;
 use crate::error::{Cause, Error, TaskError};
-use crate::job::{InTask, Job, in_task};
+use crate::job::{Job, WorksFor, in_task};
 use crate::node::{Node, Prepare};
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
@@ -93,6 +93,7 @@ impl JobRun<'_> {
         let wanted: Vec<u32> = missing.iter().filter_map(|&index| partitions.get(index).copied()).collect();
         let (plan, prepares) = self.plan(&wanted)?;
         for prepare in prepares {
+            let _preparing = WorksFor::job(self.job);
             prepare.run(self.context)?;
         }
         for stage in plan.shuffles() {
@@ -216,7 +217,7 @@ impl Stage<'_> {
 
     /// Runs one task, again if it fails.
     fn run_task(&self, index: usize, partition: u32) -> Result<(), TaskError> {
-        let _in_task = InTask::enter(self.run.job);
+        let _in_task = WorksFor::task_of(self.run.job);
         let attempts = self.run.context.task_attempts();
         let mut attempt = 1;
         loop {

@@ -1,7 +1,7 @@
 //! What fails: closures, panics, cancelled jobs. Errors name the place, and nothing half done stays.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use larder_exec::{Cause, Context, Error};
@@ -189,4 +189,42 @@ fn cancelling_when_nothing_runs_does_nothing() -> Done {
     context.cancel();
     assert_eq!(context.range(0..10, 2)?.count()?, 10);
     Ok(())
+}
+
+#[test]
+fn a_job_that_waits_for_what_another_finds_out_can_be_cancelled() -> Done {
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let cancelled = || -> Done {
+            for threads in [1, 3] {
+                let context = context(threads)?;
+                let started = Arc::new(AtomicBool::new(false));
+                let flag = Arc::clone(&started);
+                let endless = context.generate(2, |_| 0_u64..)?.map(move |n| {
+                    flag.store(true, Ordering::Relaxed);
+                    *n
+                });
+                let sorted = endless.sort_by(|n| n % 10, true)?;
+                let numbered = endless.zip_with_index();
+                let results = std::thread::scope(|scope| {
+                    let mut jobs: Vec<_> = (0..2).map(|_| scope.spawn(|| sorted.count())).collect();
+                    jobs.extend((0..2).map(|_| scope.spawn(|| numbered.count())));
+                    while !started.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                    context.cancel();
+                    jobs.into_iter().map(|job| job.join()).collect::<Vec<_>>()
+                });
+                assert!(
+                    results.iter().all(|result| matches!(result, Ok(Err(Error::Cancelled)))),
+                    "{results:?}"
+                );
+                assert_eq!(context.range(0..100, 4)?.sort_by(|n| -n, true)?.first()?, Some(99));
+            }
+            Ok(())
+        };
+        drop(done.send(cancelled()));
+    });
+    ended.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("they go on"))
 }
