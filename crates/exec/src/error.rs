@@ -28,6 +28,16 @@ pub enum Error {
         #[source]
         cause: Box<Cause>,
     },
+    /// All tasks were done, and merging their results failed: on the thread that called the action, where nothing
+    /// is tried again.
+    #[error("dataset {dataset}, merging the results of its partitions: {cause}")]
+    Merge {
+        /// Name and id of the dataset.
+        dataset: String,
+        /// Why it failed.
+        #[source]
+        cause: Box<Cause>,
+    },
     /// The job was cancelled. The context can be used again.
     #[error("the job was cancelled")]
     Cancelled,

@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use larder_lineage::{Graph, NodeId, Residency};
+use larder_lineage::{Graph, NodeId, RecomputePlan, Residency};
 use parking_lot::Mutex;
 
 use crate::assemble;
@@ -73,6 +73,19 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Runs code of the user's on this thread, outside of any task: a panic becomes an error.
+    pub(crate) fn merge<R>(&self, dataset: NodeId, work: impl FnOnce() -> R) -> Result<R, Error> {
+        panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Error::Merge {
+            dataset: self.label(dataset),
+            cause: Box::new(Cause::of_panic(&*panic)),
+        })
+    }
+}
+
+/// What is to be found out before tasks run, and for which datasets.
+type Prepares = Vec<(NodeId, Arc<dyn Prepare>)>;
+
 struct JobRun<'a> {
     context: &'a Context,
     job: &'a Arc<Job>,
@@ -92,9 +105,9 @@ impl JobRun<'_> {
             .collect();
         let wanted: Vec<u32> = missing.iter().filter_map(|&index| partitions.get(index).copied()).collect();
         let (plan, prepares) = self.plan(&wanted)?;
-        for prepare in prepares {
+        for (id, prepare) in prepares {
             let _preparing = WorksFor::job(self.job);
-            prepare.run(self.context)?;
+            self.context.merge(id, || prepare.run(self.context))??;
         }
         for stage in plan.shuffles() {
             let Ok(child) = self.context.node(stage.child) else { return Ok(StageEnd::Lost) };
@@ -122,10 +135,10 @@ impl JobRun<'_> {
         })
     }
 
-    fn plan(&self, wanted: &[u32]) -> Result<(larder_lineage::RecomputePlan, Vec<Arc<dyn Prepare>>), Error> {
+    fn plan(&self, wanted: &[u32]) -> Result<(RecomputePlan, Prepares), Error> {
         let graph = self.context.graph().lock();
         let plan = graph.plan(self.target, wanted.iter().copied(), &Resident(&graph))?;
-        let unprepared = |(id, _)| graph.payload(id).ok()?.unprepared();
+        let unprepared = |(id, _)| Some((id, graph.payload(id).ok()?.unprepared()?));
         let prepares = plan.recomputed().filter_map(unprepared).collect();
         Ok((plan, prepares))
     }
