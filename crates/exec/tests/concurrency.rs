@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 fn actions_stay_right_while_their_datasets_change_under_them() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;
     let builder = Context::builder().threads(3).progress(false).memory("150KiB");
-    let context = builder.checkpoints(directory.path().display()).build()?;
+    let context = builder.checkpoints(directory.path()).build()?;
     let base = context.range(0..6_000, 5)?.map(|n| (n % 50, n.to_string()));
     let lengths = base.map_values(String::len).filter(|(_, len)| *len > 1);
     let sums = lengths.reduce_by_key(|a, b| a + b)?;
@@ -87,7 +87,7 @@ fn a_closure_may_own_the_last_handle_of_a_dataset_and_be_dropped_while_others_pl
     in_time(|| {
         let directory = tempfile::tempdir()?;
         let builder = Context::builder().threads(2).progress(false);
-        let context = builder.checkpoints(directory.path().display()).build()?;
+        let context = builder.checkpoints(directory.path()).build()?;
         for _ in 0..40 {
             let owned = context.range(0..4, 1)?.map(|n| n + 1);
             let pairs = context.range(0..8, 200)?.map(|n| (n % 2, *n));
