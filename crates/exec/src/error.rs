@@ -43,14 +43,24 @@ pub enum Error {
     Cancelled,
     /// Blocks were lost faster than they could be computed again.
     #[error(
-        "{what} of dataset {dataset} was lost again after {rounds} rounds of computing it; give the context more memory or a disk"
+        "{what} of dataset {dataset}, or of one it is computed from, was lost again in each of {rounds} rounds that got no further; give the context more memory or a disk"
     )]
     LostTooOften {
         /// What was lost.
         what: &'static str,
         /// Name and id of the dataset the job was for.
         dataset: String,
-        /// How many times the stage was planned anew.
+        /// How many rounds in a row got no further.
+        rounds: u32,
+    },
+    /// The lineage changed again and again while a job of it ran: datasets were checkpointed under it.
+    #[error(
+        "the lineage of dataset {dataset} was cut under its job in each of {rounds} rounds that got no further; run the action again when fewer checkpoints are made beside it"
+    )]
+    LineageUnsettled {
+        /// Name and id of the dataset the job was for.
+        dataset: String,
+        /// How many rounds in a row got no further.
         rounds: u32,
     },
     /// A setting of the context is impossible.
