@@ -13,11 +13,15 @@ use crate::error::TaskError;
 use crate::gather::Replay;
 use crate::node::{Compute, Node};
 use crate::pipeline::{DEPTH_MAX, Pipeline};
-use crate::task::Task;
+use crate::task::{Place, Task};
 
 /// How deep coalesced partitions that open their inputs one after the other may stand in each other. Beyond, all
 /// inputs are opened at once.
 const LATE_INPUTS_MAX: u32 = 2;
+
+fn place(step: &Step<'_>) -> Place {
+    Place::of(step.node, step.partition)
+}
 
 /// Opens `partition` of `target`: pins what is resident, fills what is persisted and not resident, and strings
 /// the operators of all else together.
@@ -45,7 +49,7 @@ impl Pins {
         for (step, node) in route.steps().filter(|(step, _)| step.stopped) {
             let Entry::Vacant(vacant) = self.blocks.entry((step.node, step.partition)) else { continue };
             let block = match node.persisted() {
-                Some(persisted) => persisted.open(task, step.node, step.partition)?,
+                Some(persisted) => persisted.open(task, place(&step))?,
                 None => None,
             };
             complete &= block.is_some() || (route.late_inputs && node.is_concat());
@@ -119,11 +123,11 @@ impl<'a> Assembly<'a> {
 
     fn run(mut self) -> Result<Pipeline, TaskError> {
         for (index, (step, node)) in self.route.steps().enumerate() {
-            self.task.working_on(step.node);
+            self.task.working_on(place(&step));
             let pipeline = self.step(&step, node)?;
             let ready = match self.readers.get(index) {
                 Some(0 | 1) | None => Ready::Once(pipeline),
-                Some(_) => Ready::Often((node.hooks().share)(step.node, pipeline)?),
+                Some(_) => Ready::Often((node.hooks().share)(place(&step), pipeline)?),
             };
             self.ready.push(ready);
         }
@@ -140,8 +144,8 @@ impl<'a> Assembly<'a> {
         let computed = self.compute(step, node)?;
         match node.persisted() {
             Some(persisted) => {
-                let computed = self.shallow(step.node, node, computed)?;
-                persisted.fill(self.task, step.node, step.partition, computed)
+                let computed = self.shallow(place(step), node, computed)?;
+                persisted.fill(self.task, place(step), computed)
             }
             None => Ok(computed),
         }
@@ -152,7 +156,7 @@ impl<'a> Assembly<'a> {
             Compute::Leaf(open) => open(self.task, step.partition)?,
             Compute::Records(start) => {
                 let mut pipeline = self.only_input(step)?;
-                pipeline.push(step.node, start(self.task, step.partition)?);
+                pipeline.push(place(step), start(self.task, step.partition)?);
                 return Ok(pipeline);
             }
             Compute::PassThrough => return self.only_input(step),
@@ -168,7 +172,7 @@ impl<'a> Assembly<'a> {
                 whole.open(self.task, step.partition, inputs)?
             }
         };
-        Ok(Pipeline::new(self.task, step.node, source))
+        Ok(Pipeline::new(self.task, place(step), source))
     }
 
     /// The one input of a narrow step.
@@ -190,13 +194,13 @@ impl<'a> Assembly<'a> {
                 Input::Shuffle => {
                     let shuffle = node.shuffle(dependency).ok_or(TaskError::Stale)?;
                     let source = shuffle.read(self.task, step.partition)?;
-                    inputs.push(Pipeline::new(self.task, step.node, source));
+                    inputs.push(Pipeline::new(self.task, place(step), source));
                 }
                 Input::Narrow(steps) => {
                     for &read in steps {
                         let pipeline = self.take(read)?;
-                        let (id, node) = self.dataset(read)?;
-                        inputs.push(self.shallow(id, &node, pipeline)?);
+                        let (place, node) = self.dataset(read)?;
+                        inputs.push(self.shallow(place, &node, pipeline)?);
                     }
                 }
             }
@@ -207,15 +211,15 @@ impl<'a> Assembly<'a> {
         Ok(inputs)
     }
 
-    fn dataset(&self, index: u32) -> Result<(NodeId, Arc<Node>), TaskError> {
+    fn dataset(&self, index: u32) -> Result<(Place, Arc<Node>), TaskError> {
         let index = index as usize;
         let step = self.route.order.get(index).ok_or(TaskError::Stale)?;
         let node = self.route.nodes.get(index).ok_or(TaskError::Stale)?;
-        Ok((step.node, Arc::clone(node)))
+        Ok((place(&step), Arc::clone(node)))
     }
 
-    fn shallow(&self, id: NodeId, node: &Node, pipeline: Pipeline) -> Result<Pipeline, TaskError> {
-        if pipeline.depth() < DEPTH_MAX { Ok(pipeline) } else { (node.hooks().gather)(id, pipeline) }
+    fn shallow(&self, place: Place, node: &Node, pipeline: Pipeline) -> Result<Pipeline, TaskError> {
+        if pipeline.depth() < DEPTH_MAX { Ok(pipeline) } else { (node.hooks().gather)(place, pipeline) }
     }
 
     fn take(&mut self, index: u32) -> Result<Pipeline, TaskError> {

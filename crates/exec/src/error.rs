@@ -16,9 +16,9 @@ pub enum Error {
     /// A task failed as often as it may; the job was given up. What other tasks cached stays.
     #[error("dataset {dataset}, partition {partition}, attempt {attempt} of {attempts}: {cause}")]
     Task {
-        /// Name and id of the dataset whose operation failed.
+        /// Name and id of the dataset whose operation failed; with `, map side` if it was preparing a shuffle.
         dataset: String,
-        /// The partition the task was for.
+        /// Which of its partitions; on the map side, which of those that the shuffle reads.
         partition: u32,
         /// Which attempt this was, from 1.
         attempt: u32,

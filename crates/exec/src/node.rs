@@ -16,7 +16,7 @@ use crate::persist::Persisted;
 use crate::pipeline::{AnyOperator, AnySource, Pipeline};
 use crate::remains::{Owned, Remains};
 use crate::shuffle::AnyShuffle;
-use crate::task::Task;
+use crate::task::{Place, Task};
 
 /// Opens a partition that has no inputs.
 pub(crate) type OpenLeaf = dyn Fn(&Task, u32) -> Result<AnySource, TaskError> + Send + Sync;
@@ -85,9 +85,9 @@ struct NodeState {
 /// What the engine must do with pipelines whose record type only the dataset knows.
 pub(crate) struct TypeHooks {
     /// Runs a pipeline into memory.
-    pub(crate) gather: fn(NodeId, Pipeline) -> Result<Pipeline, TaskError>,
+    pub(crate) gather: fn(Place, Pipeline) -> Result<Pipeline, TaskError>,
     /// Runs a pipeline into memory, to be read several times.
-    pub(crate) share: fn(NodeId, Pipeline) -> Result<Box<dyn gather::Replay>, TaskError>,
+    pub(crate) share: fn(Place, Pipeline) -> Result<Box<dyn gather::Replay>, TaskError>,
     /// Reads pipelines one after the other.
     pub(crate) chain: fn(Vec<Pipeline>) -> AnySource,
     /// Opens a coalesced partition whose inputs are opened one after the other.

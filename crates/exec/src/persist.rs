@@ -19,7 +19,7 @@ use crate::data::Data;
 use crate::error::{Cause, TaskError};
 use crate::job::CANCEL_CHECK;
 use crate::pipeline::{AnySource, Pipeline, Source};
-use crate::task::Task;
+use crate::task::{Place, Task};
 
 /// The stored blocks of one dataset, whatever its record type.
 pub(crate) trait Persisted: Send + Sync {
@@ -29,16 +29,10 @@ pub(crate) trait Persisted: Send + Sync {
     fn contains(&self, partition: u32) -> bool;
 
     /// Pins the block, if it has a copy.
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError>;
+    fn open(&self, task: &Task, place: Place) -> Result<Option<Pipeline>, TaskError>;
 
     /// The block; written from `computed` if it is not there, and kept if there is room.
-    fn fill(
-        &self,
-        task: &Task,
-        node: NodeId,
-        partition: u32,
-        computed: Pipeline,
-    ) -> Result<Pipeline, TaskError>;
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Pipeline, TaskError>;
 
     /// Removes a block; whether there was one.
     fn remove(&self, partition: u32) -> bool;
@@ -98,29 +92,23 @@ impl<T: Record + Data> Persisted for Blocks<T> {
         self.stored.contains(partition)
     }
 
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError> {
-        match self.stored.get(partition) {
-            Ok(block) => Ok(block.map(|block| read(task, node, block))),
+    fn open(&self, task: &Task, place: Place) -> Result<Option<Pipeline>, TaskError> {
+        match self.stored.get(place.partition) {
+            Ok(block) => Ok(block.map(|block| read(task, place, block))),
             // The damaged copy was discarded; the block is computed again.
             Err(error) if error.is_lost_copy() => Ok(None),
             Err(error) => Err(Cause::from(error).into()),
         }
     }
 
-    fn fill(
-        &self,
-        task: &Task,
-        node: NodeId,
-        partition: u32,
-        computed: Pipeline,
-    ) -> Result<Pipeline, TaskError> {
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Pipeline, TaskError> {
         loop {
-            match self.stored.entry(partition).map_err(Cause::from)? {
-                Entry::Resident(block) => return Ok(read(task, node, block)),
-                Entry::Vacant(writer) => return write(task, node, writer, computed),
+            match self.stored.entry(place.partition).map_err(Cause::from)? {
+                Entry::Resident(block) => return Ok(read(task, place, block)),
+                Entry::Vacant(writer) => return write(task, place, writer, computed),
                 Entry::InFlight(flight) => {
                     if let Some(block) = wait(task, flight)? {
-                        return Ok(read(task, node, block));
+                        return Ok(read(task, place, block));
                     }
                 }
             }
@@ -159,24 +147,18 @@ impl Persisted for Moving {
         self.to.contains(partition) || self.from.contains(partition)
     }
 
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError> {
-        if let Some(block) = self.to.open(task, node, partition)? {
+    fn open(&self, task: &Task, place: Place) -> Result<Option<Pipeline>, TaskError> {
+        if let Some(block) = self.to.open(task, place)? {
             return Ok(Some(block));
         }
-        match self.from.open(task, node, partition)? {
-            Some(block) => self.to.fill(task, node, partition, block).map(Some),
+        match self.from.open(task, place)? {
+            Some(block) => self.to.fill(task, place, block).map(Some),
             None => Ok(None),
         }
     }
 
-    fn fill(
-        &self,
-        task: &Task,
-        node: NodeId,
-        partition: u32,
-        computed: Pipeline,
-    ) -> Result<Pipeline, TaskError> {
-        self.to.fill(task, node, partition, computed)
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Pipeline, TaskError> {
+        self.to.fill(task, place, computed)
     }
 
     fn remove(&self, partition: u32) -> bool {
@@ -198,8 +180,8 @@ impl Persisted for Moving {
 }
 
 /// A pipeline that reads a pinned block.
-fn read<T: Record + Data>(task: &Task, node: NodeId, block: Block<T>) -> Pipeline {
-    Pipeline::new(task, node, AnySource::flat(BlockSource::new(block)))
+fn read<T: Record + Data>(task: &Task, place: Place, block: Block<T>) -> Pipeline {
+    Pipeline::new(task, place, AnySource::flat(BlockSource::new(block)))
 }
 
 /// Reads a pinned block: values where they lie, other copies decoded batch by batch.
@@ -252,19 +234,19 @@ impl<T: Data> Source<T> for BlockSource<T> {
 /// the rest of the pipeline.
 fn write<T: Record + Data>(
     task: &Task,
-    node: NodeId,
+    place: Place,
     mut writer: BlockWriter<T>,
     mut computed: Pipeline,
 ) -> Result<Pipeline, TaskError> {
     while let Some(batch) = computed.next::<T>(usize::MAX)? {
         if let Some(rest) = append(&mut writer, batch)? {
-            return Ok(uncached(task, node, writer.into_unrolled(), Some(rest), computed));
+            return Ok(uncached(task, place, writer.into_unrolled(), Some(rest), computed));
         }
     }
-    task.working_on(node);
+    task.working_on(place);
     match writer.finish().map_err(Cause::from)? {
-        Finished::Stored(block) => Ok(read(task, node, block)),
-        Finished::Refused(unrolled) => Ok(uncached(task, node, unrolled, None, computed)),
+        Finished::Stored(block) => Ok(read(task, place, block)),
+        Finished::Refused(unrolled) => Ok(uncached(task, place, unrolled, None, computed)),
     }
 }
 
@@ -292,14 +274,14 @@ fn append<T: Record + Data>(
 
 fn uncached<T: Data>(
     task: &Task,
-    node: NodeId,
+    place: Place,
     unrolled: Unrolled<T>,
     rest: Option<Batch<T>>,
     computed: Pipeline,
 ) -> Pipeline {
     let depth = computed.depth();
     let source = Uncached { unrolled: Some(unrolled), rest, computed };
-    Pipeline::new(task, node, AnySource::around(depth, source))
+    Pipeline::new(task, place, AnySource::around(depth, source))
 }
 
 /// A block that found no room: the records that were kept, and those not yet computed.

@@ -8,12 +8,10 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use larder_lineage::NodeId;
-
 use crate::batch::{AnyBatch, BATCH_RECORDS, Batch};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
-use crate::task::Task;
+use crate::task::{Place, Task};
 
 /// How many pipelines may stand in each other. What would be deeper is run into memory first.
 pub(crate) const DEPTH_MAX: u32 = 8;
@@ -131,7 +129,7 @@ pub(crate) struct Pipeline {
 struct Parts {
     task: Task,
     source: AnySource,
-    source_node: NodeId,
+    source_place: Place,
     steps: Vec<Step>,
     /// Operators that have more output for their last input, the last one on top.
     unfinished: Vec<usize>,
@@ -139,19 +137,19 @@ struct Parts {
 
 struct Step {
     operator: AnyOperator,
-    node: NodeId,
+    place: Place,
 }
 
 impl Pipeline {
-    pub(crate) fn new(task: &Task, node: NodeId, source: AnySource) -> Self {
+    pub(crate) fn new(task: &Task, place: Place, source: AnySource) -> Self {
         let task = Rc::clone(task);
-        let parts = Parts { task, source, source_node: node, steps: Vec::new(), unfinished: Vec::new() };
+        let parts = Parts { task, source, source_place: place, steps: Vec::new(), unfinished: Vec::new() };
         Self { parts: Box::new(parts) }
     }
 
-    /// Appends an operator of `node`.
-    pub(crate) fn push(&mut self, node: NodeId, operator: AnyOperator) {
-        self.parts.steps.push(Step { operator, node });
+    /// Appends an operator.
+    pub(crate) fn push(&mut self, place: Place, operator: AnyOperator) {
+        self.parts.steps.push(Step { operator, place });
     }
 
     pub(crate) fn depth(&self) -> u32 {
@@ -164,7 +162,7 @@ impl Pipeline {
 
     /// The next records, at most about `records_max` of them where no operator changes their number.
     pub(crate) fn next<T: 'static>(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
-        let outer = self.parts.task.working_on(self.parts.source_node);
+        let outer = self.parts.task.working_on(self.parts.source_place);
         let batch = self.parts.next(records_max)?;
         self.parts.task.working_on(outer);
         batch.map(typed).transpose()
@@ -208,7 +206,7 @@ impl Parts {
                     None => continue,
                 },
                 None => {
-                    self.task.working_on(self.source_node);
+                    self.task.working_on(self.source_place);
                     match self.source.source.next(source_records)? {
                         Some(batch) => (batch, 0),
                         None => return Ok(None),
@@ -217,7 +215,7 @@ impl Parts {
             };
             while let Some(step) = self.steps.get_mut(at) {
                 self.task.check()?;
-                self.task.working_on(step.node);
+                self.task.working_on(step.place);
                 match step.operator.run(batch)? {
                     Flow::Empty => continue 'batch,
                     Flow::Batch(output) => batch = output,
@@ -234,7 +232,7 @@ impl Parts {
 
     fn resume(&mut self, at: usize) -> Result<Option<AnyBatch>, TaskError> {
         let Some(step) = self.steps.get_mut(at) else { return Ok(None) };
-        self.task.working_on(step.node);
+        self.task.working_on(step.place);
         Ok(match step.operator.resume()? {
             Flow::Empty => None,
             Flow::Batch(batch) => Some(batch),

@@ -288,9 +288,11 @@ impl Stage<'_> {
                 return Err(TaskError::Halted);
             }
             if attempt >= attempts || cause.is_final() {
+                let place = task.place();
+                let label = self.run.context.label(place.node);
                 self.fail(Error::Task {
-                    dataset: self.run.context.label(task.node()),
-                    partition,
+                    dataset: if place.map_side { format!("{label}, map side") } else { label },
+                    partition: place.partition,
                     attempt,
                     attempts,
                     cause,

@@ -10,6 +10,25 @@ use crate::context::Context;
 use crate::error::TaskError;
 use crate::job::Job;
 
+/// Whose operation works on what: a partition of a dataset, or the input of a shuffle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) node: NodeId,
+    pub(crate) partition: u32,
+    /// Whether it is the map side of the shuffle that the dataset reads: the partition is its parent's then.
+    pub(crate) map_side: bool,
+}
+
+impl Place {
+    pub(crate) fn of(node: NodeId, partition: u32) -> Self {
+        Self { node, partition, map_side: false }
+    }
+
+    pub(crate) fn map_side_of(node: NodeId, partition: u32) -> Self {
+        Self { node, partition, map_side: true }
+    }
+}
+
 /// A running attempt at one partition. It lives on one thread; its pipelines hold it.
 pub(crate) type Task = Rc<TaskState>;
 
@@ -17,8 +36,8 @@ pub(crate) struct TaskState {
     context: Context,
     job: Arc<Job>,
     partition: u32,
-    /// The dataset whose operation runs now: the one to name when it fails.
-    node: Cell<NodeId>,
+    /// Whose operation runs now: what to name when it fails.
+    place: Cell<Place>,
     /// How many coalesced partitions that open their inputs late stand in each other now.
     late_inputs: Cell<u32>,
 }
@@ -29,7 +48,7 @@ impl TaskState {
             context: context.clone(),
             job: Arc::clone(job),
             partition,
-            node: Cell::new(node),
+            place: Cell::new(Place::of(node, partition)),
             late_inputs: Cell::new(0),
         })
     }
@@ -49,12 +68,12 @@ impl TaskState {
     }
 
     /// Says whose operation runs from now on, and whose ran before.
-    pub(crate) fn working_on(&self, node: NodeId) -> NodeId {
-        self.node.replace(node)
+    pub(crate) fn working_on(&self, place: Place) -> Place {
+        self.place.replace(place)
     }
 
-    pub(crate) fn node(&self) -> NodeId {
-        self.node.get()
+    pub(crate) fn place(&self) -> Place {
+        self.place.get()
     }
 
     pub(crate) fn late_inputs(&self) -> &Cell<u32> {

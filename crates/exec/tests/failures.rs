@@ -283,3 +283,43 @@ fn a_job_that_waits_for_what_another_finds_out_can_be_cancelled() -> Done {
     });
     ended.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("they go on"))
 }
+
+#[test]
+fn a_failure_names_the_partition_of_the_dataset_it_names() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
+    let numbers = context.range(0..80, 8)?;
+    let mined = numbers.map(|n| if *n == 77 { panic!("77") } else { *n }).named("mined");
+    let at = |result: Result<u64, Error>| match result {
+        Err(Error::Task { dataset, partition, .. }) => {
+            (dataset.split(' ').next().map(str::to_owned), partition)
+        }
+        other => panic!("{other:?}"),
+    };
+    let mined_at_7 = (Some("`mined`".to_owned()), 7);
+    assert_eq!(at(mined.coalesce(2)?.count()), mined_at_7);
+    assert_eq!(at(mined.coalesce(4)?.coalesce(2)?.coalesce(1)?.map(|n| *n).count()), mined_at_7);
+    assert_eq!(at(numbers.union(&mined)?.map(|n| n + 1).count()), mined_at_7, "15 of the union");
+    assert_eq!(at(mined.coalesce(2)?.map(|n| (*n, 1)).reduce_by_key(|a, b| a + b)?.count()), mined_at_7);
+    assert_eq!(at(numbers.coalesce(2)?.cartesian(&mined)?.count()), mined_at_7, "7 or 15 of the product");
+    assert_eq!(at(mined.coalesce(3)?.cache()?.map(|n| *n).zip_with_index().count()), mined_at_7);
+    assert_eq!(at(mined.zip(&mined)?.coalesce(2)?.count()), mined_at_7, "gathered, for two readers");
+    let behind = numbers.coalesce(2)?.map(|n| if *n == 77 { panic!("77") } else { *n }).named("behind");
+    assert_eq!(
+        at(behind.count()),
+        (Some("`behind`".to_owned()), 1),
+        "its own, not the one that was read last"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_failure_on_the_map_side_of_a_shuffle_says_whose_partition_it_names() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
+    let pairs = context.range(0..80, 8)?.map(|n| (n % 2, *n)).named("pairs");
+    let sums = pairs.reduce_by_key_with_partitions(2, |a, b| if *b == 77 { panic!("77") } else { a + b })?;
+    let sums = sums.named("sums");
+    let Err(Error::Task { dataset, partition, .. }) = sums.count() else { panic!("it succeeded") };
+    assert_eq!(dataset, format!("`sums` ({}), map side", sums.id()));
+    assert_eq!(partition, 7);
+    Ok(())
+}

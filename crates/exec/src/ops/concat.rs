@@ -65,7 +65,7 @@ impl<T: Data> Source<T> for Late {
             }
             self.current = None;
             let Some(partition) = self.inputs.next() else { return Ok(None) };
-            let outer = self.task.node();
+            let outer = self.task.place();
             self.current = Some(assemble::open(&self.task, self.parent, partition)?);
             self.task.working_on(outer);
         }
