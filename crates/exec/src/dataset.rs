@@ -104,13 +104,14 @@ impl<T: Data> Dataset<T> {
         self.handle.node.partitioner()
     }
 
-    /// The lineage as an indented tree: one line a dataset, with level, cached partitions and sizes of those that
-    /// are persisted.
+    /// The lineage as an indented tree: one line a dataset, with level, cached partitions, sizes and compute time
+    /// of those that are persisted.
     ///
     /// # Errors
     /// None in practice: a dataset that has a handle is in the graph.
     pub fn to_debug_string(&self) -> Result<String, Error> {
-        Ok(self.context().graph().lock().debug_string(self.id(), describe)?)
+        let graph = self.context().graph().lock();
+        Ok(graph.debug_string(self.id(), |id, node| describe(&graph, id, node))?)
     }
 
     /// The lineage in Graphviz's DOT language.
@@ -118,7 +119,8 @@ impl<T: Data> Dataset<T> {
     /// # Errors
     /// As [`to_debug_string`](Self::to_debug_string).
     pub fn to_dot(&self) -> Result<String, Error> {
-        Ok(self.context().graph().lock().to_dot(self.id(), describe)?)
+        let graph = self.context().graph().lock();
+        Ok(graph.to_dot(self.id(), |id, node| describe(&graph, id, node))?)
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

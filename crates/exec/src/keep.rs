@@ -60,6 +60,6 @@ impl<T: Data> Dataset<T> {
     /// The level it is persisted at, if it is.
     #[must_use]
     pub fn storage_level(&self) -> Option<StorageLevel> {
-        self.node().persisted().map(|persisted| persisted.level())
+        self.node().storage_level()
     }
 }

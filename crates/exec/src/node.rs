@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use larder_blockstore::StorageLevel;
 use larder_lineage::NodeId;
 use parking_lot::Mutex;
 
@@ -209,6 +210,10 @@ impl Node {
             }
             _ => false,
         }
+    }
+
+    pub(crate) fn storage_level(&self) -> Option<StorageLevel> {
+        self.look_at_persisted(|persisted| persisted.level())
     }
 
     pub(crate) fn is_resident(&self, partition: u32) -> bool {

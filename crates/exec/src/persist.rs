@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use larder_blockstore::{
     Block, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight, OwnedBatches,
@@ -19,7 +20,7 @@ use crate::data::Data;
 use crate::error::{Cause, TaskError};
 use crate::job::CANCEL_CHECK;
 use crate::pipeline::{AnySource, Pipeline, Source};
-use crate::task::{Place, Task};
+use crate::task::{Clock, Place, Task};
 
 /// The stored blocks of one dataset, whatever its record type.
 pub(crate) trait Persisted: Send + Sync {
@@ -32,7 +33,7 @@ pub(crate) trait Persisted: Send + Sync {
     fn open(&self, task: &Task, place: Place) -> Result<Option<Pipeline>, TaskError>;
 
     /// The block; written from `computed` if it is not there, and kept if there is room.
-    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Pipeline, TaskError>;
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Filled, TaskError>;
 
     /// Removes a block; whether there was one.
     fn remove(&self, partition: u32) -> bool;
@@ -43,6 +44,24 @@ pub(crate) trait Persisted: Send + Sync {
     fn keep_with_dataset(&self);
 
     fn stays_with_dataset(&self) -> bool;
+}
+
+/// A pipeline that reads a block that was to be filled.
+pub(crate) enum Filled {
+    /// It was there, or another task wrote it.
+    Found(Pipeline),
+    /// It is there now, and this is how long it took to compute.
+    Stored(Pipeline, Duration),
+    /// There was no room: what is left of it is computed as it is read.
+    Refused(Pipeline),
+}
+
+impl Filled {
+    pub(crate) fn pipeline(self) -> Pipeline {
+        match self {
+            Self::Found(pipeline) | Self::Stored(pipeline, _) | Self::Refused(pipeline) => pipeline,
+        }
+    }
 }
 
 /// A persisted dataset, as it is stored right now. Made by [`Context::storage`](crate::Context::storage).
@@ -67,6 +86,9 @@ pub struct StorageStatus {
     pub off_heap_bytes: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// How long its partitions took to compute, as far as they were: each the last time it was stored, added up.
+    /// What they were computed from counts for them, unless that was stored or shuffled itself.
+    pub compute_time: Duration,
     /// Hits, misses, evictions and so on, since it was persisted.
     pub counters: Counters,
 }
@@ -101,14 +123,17 @@ impl<T: Record + Data> Persisted for Blocks<T> {
         }
     }
 
-    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Pipeline, TaskError> {
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Filled, TaskError> {
         loop {
             match self.stored.entry(place.partition).map_err(Cause::from)? {
-                Entry::Resident(block) => return Ok(read(task, place, block)),
+                Entry::Resident(block) => return Ok(Filled::Found(read(task, place, block))),
                 Entry::Vacant(writer) => return write(task, place, writer, computed),
                 Entry::InFlight(flight) => {
-                    if let Some(block) = wait(task, flight)? {
-                        return Ok(read(task, place, block));
+                    let clock = task.clock();
+                    let block = wait(task, flight)?;
+                    clock.stop(task);
+                    if let Some(block) = block {
+                        return Ok(Filled::Found(read(task, place, block)));
                     }
                 }
             }
@@ -152,12 +177,13 @@ impl Persisted for Moving {
             return Ok(Some(block));
         }
         match self.from.open(task, place)? {
-            Some(block) => self.to.fill(task, place, block).map(Some),
+            // The time this takes is not what computing it takes.
+            Some(block) => self.to.fill(task, place, block).map(|moved| Some(moved.pipeline())),
             None => Ok(None),
         }
     }
 
-    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Pipeline, TaskError> {
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Filled, TaskError> {
         self.to.fill(task, place, computed)
     }
 
@@ -237,16 +263,24 @@ fn write<T: Record + Data>(
     place: Place,
     mut writer: BlockWriter<T>,
     mut computed: Pipeline,
-) -> Result<Pipeline, TaskError> {
+) -> Result<Filled, TaskError> {
+    let clock = task.clock();
     while let Some(batch) = computed.next::<T>(usize::MAX)? {
         if let Some(rest) = append(&mut writer, batch)? {
-            return Ok(uncached(task, place, writer.into_unrolled(), Some(rest), computed));
+            let unrolled = Some(writer.into_unrolled());
+            return Ok(refused(task, place, clock, Uncached { unrolled, rest: Some(rest), computed }));
         }
     }
     task.working_on(place);
     match writer.finish().map_err(Cause::from)? {
-        Finished::Stored(block) => Ok(read(task, place, block)),
-        Finished::Refused(unrolled) => Ok(uncached(task, place, unrolled, None, computed)),
+        Finished::Stored(block) => {
+            let time = computed.effort().of(clock.stop(task));
+            Ok(Filled::Stored(read(task, place, block), time))
+        }
+        Finished::Refused(unrolled) => {
+            let unrolled = Some(unrolled);
+            Ok(refused(task, place, clock, Uncached { unrolled, rest: None, computed }))
+        }
     }
 }
 
@@ -272,16 +306,12 @@ fn append<T: Record + Data>(
     }
 }
 
-fn uncached<T: Data>(
-    task: &Task,
-    place: Place,
-    unrolled: Unrolled<T>,
-    rest: Option<Batch<T>>,
-    computed: Pipeline,
-) -> Pipeline {
-    let depth = computed.depth();
-    let source = Uncached { unrolled: Some(unrolled), rest, computed };
-    Pipeline::new(task, place, AnySource::around(depth, source))
+fn refused<T: Data>(task: &Task, place: Place, clock: Clock, block: Uncached<T>) -> Filled {
+    let (depth, mut effort) = (block.computed.depth(), block.computed.effort());
+    effort.spent += clock.read(task);
+    let mut pipeline = Pipeline::new(task, place, AnySource::around(depth, block));
+    pipeline.add_effort(effort);
+    Filled::Refused(pipeline)
 }
 
 /// A block that found no room: the records that were kept, and those not yet computed.

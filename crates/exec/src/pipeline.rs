@@ -6,7 +6,9 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::ops::AddAssign;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::batch::{AnyBatch, BATCH_RECORDS, Batch};
 use crate::data::Data;
@@ -121,6 +123,29 @@ fn typed<T: 'static>(batch: AnyBatch) -> Result<Batch<T>, TaskError> {
     batch.downcast::<Batch<T>>().map(|batch| *batch).map_err(|_| Cause::Internal.into())
 }
 
+/// What the time that a pipeline runs does not tell of the time its records take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Effort {
+    /// What went into it before it runs: inputs that were gathered, sources that were opened.
+    pub(crate) spent: Duration,
+    /// What blocks inside it take that are measured on their own.
+    pub(crate) known: Duration,
+}
+
+impl Effort {
+    /// The time its records take, when it runs for so long.
+    pub(crate) fn of(self, running: Duration) -> Duration {
+        (self.spent + running).saturating_sub(self.known)
+    }
+}
+
+impl AddAssign for Effort {
+    fn add_assign(&mut self, other: Self) {
+        self.spent += other.spent;
+        self.known += other.known;
+    }
+}
+
 /// One partition on its way through a narrow chain. One pointer wide: a task may assemble a million of them.
 pub(crate) struct Pipeline {
     parts: Box<Parts>,
@@ -131,6 +156,7 @@ struct Parts {
     source: AnySource,
     source_place: Place,
     steps: Vec<Step>,
+    effort: Effort,
     /// Operators that have more output for their last input, the last one on top.
     unfinished: Vec<usize>,
 }
@@ -143,8 +169,17 @@ struct Step {
 impl Pipeline {
     pub(crate) fn new(task: &Task, place: Place, source: AnySource) -> Self {
         let task = Rc::clone(task);
-        let parts = Parts { task, source, source_place: place, steps: Vec::new(), unfinished: Vec::new() };
+        let (steps, unfinished) = (Vec::new(), Vec::new());
+        let parts = Parts { task, source, source_place: place, steps, effort: Effort::default(), unfinished };
         Self { parts: Box::new(parts) }
+    }
+
+    pub(crate) fn effort(&self) -> Effort {
+        self.parts.effort
+    }
+
+    pub(crate) fn add_effort(&mut self, effort: Effort) {
+        self.parts.effort += effort;
     }
 
     /// Appends an operator.

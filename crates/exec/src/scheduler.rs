@@ -3,11 +3,12 @@
 //! A job is planned from what is resident; map tasks that left no output run first, in the plan's order, and the
 //! wanted partitions last. A block that is lost meanwhile makes the job plan again; what was done stays done.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use larder_lineage::{Graph, NodeId, RecomputePlan, Residency};
+use larder_lineage::{Graph, NodeId, RecomputePlan, Residency, ShuffleStage};
 use parking_lot::Mutex;
 
 use crate::assemble;
@@ -17,7 +18,8 @@ use crate::job::{Job, WorksFor, in_task};
 use crate::node::{Node, Prepare};
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
-use crate::task::{Task, TaskState};
+use crate::shuffle::AnyShuffle;
+use crate::task::{Place, Task, TaskState};
 
 /// How often in a row a job is planned anew for one reason without getting any further.
 const SETBACKS_MAX: u32 = 16;
@@ -158,9 +160,7 @@ impl JobRun<'_> {
             let Some(shuffle) = child.shuffle(stage.dependency) else { return Ok(StageEnd::Stale) };
             let label = format!("{} (map side)", child.name());
             let end = self.stage(&label, stage.parent, &stage.partitions, &|task, _| {
-                let partition = task.partition();
-                shuffle
-                    .run_map(task, stage.child, partition, &|| assemble::open(task, stage.parent, partition))
+                self.run_map(task, stage, &*shuffle)
             })?;
             if end != StageEnd::Complete {
                 return Ok(end);
@@ -177,6 +177,26 @@ impl JobRun<'_> {
             *result.lock() = Some(done);
             Ok(())
         })
+    }
+
+    /// Runs one map task. Its time is that of the block it read, unless that is persisted and measured as such.
+    fn run_map(&self, task: &Task, stage: &ShuffleStage, shuffle: &dyn AnyShuffle) -> Result<(), TaskError> {
+        let place = Place::of(stage.parent, task.partition());
+        let measuring = Cell::new(None);
+        shuffle.run_map(task, stage.child, place.partition, &|| {
+            let input = assemble::open(task, place.node, place.partition)?;
+            measuring.set(Some((input.effort(), task.clock())));
+            Ok(input)
+        })?;
+        // Without it, another task's output was there.
+        if let Some((mut effort, clock)) = measuring.take()
+            && self.context.node(place.node).is_ok_and(|node| node.storage_level().is_none())
+        {
+            let before = self.context.compute_time(place).unwrap_or_default();
+            effort.known = effort.known.saturating_sub(before);
+            self.context.measured(place, effort.of(clock.stop(task)));
+        }
+        Ok(())
     }
 
     fn plan(&self, wanted: &[u32]) -> Result<(RecomputePlan, Prepares), Error> {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use larder_lineage::NodeId;
 
@@ -38,6 +39,8 @@ pub(crate) struct TaskState {
     partition: u32,
     /// Whose operation runs now: what to name when it fails.
     place: Cell<Place>,
+    /// Time that is not to be counted for what is measured now: it went into other blocks, or into waiting.
+    elsewhere: Cell<Duration>,
     /// How many coalesced partitions that open their inputs late stand in each other now.
     late_inputs: Cell<u32>,
 }
@@ -49,6 +52,7 @@ impl TaskState {
             job: Arc::clone(job),
             partition,
             place: Cell::new(Place::of(node, partition)),
+            elsewhere: Cell::new(Duration::ZERO),
             late_inputs: Cell::new(0),
         })
     }
@@ -76,7 +80,38 @@ impl TaskState {
         self.place.get()
     }
 
+    /// Starts to measure what the task does from now on.
+    pub(crate) fn clock(&self) -> Clock {
+        Clock { started: Instant::now(), elsewhere: self.elsewhere.get() }
+    }
+
+    /// Keeps time out of what is measured now.
+    pub(crate) fn spent_elsewhere(&self, time: Duration) {
+        self.elsewhere.set(self.elsewhere.get() + time);
+    }
+
     pub(crate) fn late_inputs(&self) -> &Cell<u32> {
         &self.late_inputs
+    }
+}
+
+/// Measures the time a task spends on one thing, without what others inside it are measured for.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    started: Instant,
+    /// What the task had spent elsewhere before.
+    elsewhere: Duration,
+}
+
+impl Clock {
+    pub(crate) fn read(&self, task: &TaskState) -> Duration {
+        self.started.elapsed().saturating_sub(task.elsewhere.get().saturating_sub(self.elsewhere))
+    }
+
+    /// The time; it is kept out of what is measured around it.
+    pub(crate) fn stop(self, task: &TaskState) -> Duration {
+        let time = self.read(task);
+        task.spent_elsewhere(time);
+        time
     }
 }
