@@ -300,12 +300,17 @@ impl<T: 'static> Cursor<T> {
     /// Decodes records of the open chunk, no more than are left in it, onto `self.batch`.
     fn decode(&mut self, block: &Block<T>, count: usize) -> Result<(), Error> {
         let mut reader = ChunkReader::at(&self.raw, self.offset);
+        let before = self.batch.len();
         block
             .facts()
             .kind
             .codec
             .decode_into(&mut reader, count, &mut self.batch)
             .map_err(|e| block.decode_error(self.next - 1, e))?;
+        let decoded = self.batch.len() - before.min(self.batch.len());
+        if decoded != count {
+            return Err(block.decode_error(self.next - 1, CodecError::RecordCount { asked: count, decoded }));
+        }
         self.offset = reader.offset();
         self.records_left -= count;
         let left = self.raw.len() - self.offset;

@@ -82,6 +82,20 @@ pub enum CodecError {
         /// How many.
         bytes: usize,
     },
+    /// A record is longer than the codec said, by its `record_bytes` or when it encoded it the first time.
+    #[error("a record was said to take {said} bytes and takes more")]
+    RecordSize {
+        /// What the codec said.
+        said: usize,
+    },
+    /// The codec decoded fewer or more records than it was asked for.
+    #[error("{asked} records were to be decoded, and {decoded} were")]
+    RecordCount {
+        /// What was asked for.
+        asked: usize,
+        /// What came.
+        decoded: usize,
+    },
     /// One record alone is larger than a chunk can be.
     #[error("a record of {bytes} bytes exceeds the {limit} bytes a record may have")]
     RecordTooLarge {

@@ -164,6 +164,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "moved once a block; a box would cost every push")]
 enum BlockOrWriter<T: Send + Sync + 'static> {
     Block(Block<T>),
     Writer(BlockWriter<T>),

@@ -4,6 +4,7 @@ mod evict;
 mod read;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crate::block::{Block, DiskRead};
 use crate::entry::{Entry, Flight};
@@ -13,14 +14,15 @@ use crate::format::{ChunkEncoder, Compression};
 use crate::id::{BlockId, DatasetId};
 use crate::level::StorageLevel;
 use crate::metrics::{Counters, LiveCounters};
-use crate::policy::Slot;
+use crate::policy::{Candidate, Slot};
 use crate::record::RecordKind;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::store::Core;
+use crate::sync::atomic::AtomicBool;
 use crate::table::{Claim, Listed, State, Stored, Table};
-use crate::tier::Tier;
+use crate::tier::{Pins, Tier};
 use crate::writer::BlockWriter;
 
 /// What never changes about a dataset.
@@ -45,6 +47,7 @@ impl<T> DatasetFacts<T> {
 pub(crate) trait AnyDataset: Send + Sync {
     /// Gives up the copy in memory that has this slot; its bytes, free once no reader holds them.
     fn evict_slot(&self, partition: u32, slot: Slot) -> Result<u64, Error>;
+    fn name(&self) -> &Arc<str>;
     fn status(&self) -> DatasetStatus;
     fn block_status(&self, partition: u32) -> Option<BlockStatus>;
     /// Removes all blocks and grants no more writers.
@@ -76,18 +79,17 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// A copy in memory of one of its blocks.
     pub(crate) fn copy(&self, partition: u32, form: Form<T>) -> Arc<MemoryCopy<T>> {
-        Arc::new(MemoryCopy { facts: Arc::clone(&self.facts), partition, form })
+        Arc::new(MemoryCopy { facts: Arc::clone(&self.facts), partition, form, left: AtomicBool::new(false) })
     }
 
     /// A copy, made known to its tier; it becomes visible to readers with the table.
-    pub(crate) fn list(&self, copy: Arc<MemoryCopy<T>>) -> Listed<T> {
+    pub(crate) fn list(&self, copy: Arc<MemoryCopy<T>>, on_disk: bool, compute_nanos: u64) -> Listed<T> {
         let this: Weak<Self> = Weak::clone(&self.this);
-        let slot = self.facts.tier.insert(
-            self.facts.block(copy.partition),
-            this,
-            crate::tier::Pins::of(&copy),
-            copy.charged_bytes(),
-        );
+        let block = self.facts.block(copy.partition);
+        let compute = Duration::from_nanos(compute_nanos);
+        let candidate = Candidate::new(block, copy.charged_bytes()).computed_in(compute);
+        let must_be_written = !on_disk && self.facts.level.uses_disk();
+        let slot = self.facts.tier.insert(&candidate, this, Pins::of(&copy), must_be_written);
         Listed { copy, slot }
     }
 
@@ -192,6 +194,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
 impl<T: Send + Sync + 'static> AnyDataset for Inner<T> {
     fn evict_slot(&self, partition: u32, slot: Slot) -> Result<u64, Error> {
         self.evict(partition, Some(slot)).map(|freed| freed.unwrap_or(0))
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.facts.name
     }
 
     fn status(&self) -> DatasetStatus {

@@ -11,6 +11,7 @@ use crate::writer::BlockWriter;
 
 /// What [`StoredDataset::entry`](crate::StoredDataset::entry) finds, for engines that stream or await.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once a block; a box would cost every push")]
 pub enum Entry<T: Send + Sync + 'static> {
     /// The block is stored.
     Resident(Block<T>),

@@ -92,6 +92,13 @@ pub enum Event {
         /// What the disk said, with the directory.
         problem: String,
     },
+    /// A copy in memory was to be evicted and could not be encoded or written to disk. It stays.
+    SpillFailed {
+        /// Which block.
+        block: BlockId,
+        /// What went wrong.
+        problem: String,
+    },
     /// A directory failed and was put aside: new blocks go to the others, blocks on it are computed again when
     /// they turn out unreadable. Told once a directory.
     DirectoryFailed {

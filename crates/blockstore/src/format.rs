@@ -8,8 +8,8 @@ mod chunk;
 mod encoder;
 mod header;
 
-pub(crate) use chunk::compress;
 pub use chunk::{Chunk, ChunkError, Compression};
+pub(crate) use chunk::{checksum_of, compress};
 pub use encoder::ChunkEncoder;
 pub use header::{BlockHeader, ChunkInfo, HeaderError, TRAILER_BYTES};
 

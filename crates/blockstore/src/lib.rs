@@ -34,7 +34,7 @@
 //! - A [`MemoryManager`] holds the budgets, for blocks and for the engine's own sorts and joins.
 //! - When memory is short, blocks are [evicted](policy) or records handed back; nothing is dropped silently, and
 //!   [`Counters`] and [`Event`]s tell of everything that happens to a block.
-//! - Records are turned into bytes by [codecs](codec); bytes lie in checksummed chunks in one [format] on the heap, in
+//! - Records are turned into bytes by [codecs](codec); bytes lie in checksummed chunks in one [format](mod@format) on the heap, in
 //!   arenas and on disk.
 //!
 //! Not for data that must outlive the process: files of a store have no names and die with it.

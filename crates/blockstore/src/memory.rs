@@ -21,8 +21,8 @@ pub use refused::{MemoryError, Refused};
 pub use reservation::Reservation;
 pub use scratch::Scratch;
 pub(crate) use shell::Reclaim;
-pub(crate) use shell::Reclaimed;
-pub use snapshot::{MemorySnapshot, ModeSnapshot};
+pub(crate) use shell::{Reclaimed, StorageUsage};
+pub use snapshot::{ConsumerMemory, DatasetMemory, MemorySnapshot, ModeSnapshot};
 pub use task::TaskMemory;
 
 use crate::DatasetId;
@@ -150,6 +150,7 @@ impl fmt::Display for MemoryUse {
 #[derive(Clone)]
 pub struct MemoryManager {
     shell: Arc<Shell>,
+    off_heap_reserved_bytes: u64,
 }
 
 impl MemoryManager {
@@ -210,7 +211,36 @@ impl MemoryManager {
         Scratch::new(Arc::clone(&self.shell), bytes)
     }
 
-    /// All numbers at one moment.
+    /// Makes a budget larger or smaller while the stores are in use; how much is charged beyond it still.
+    ///
+    /// Blocks are evicted down to a smaller budget, coldest first and whatever dataset they are of. What is then
+    /// charged beyond it is execution's, or pinned: it is given back as its holders end, and nothing is granted
+    /// before. The protected region keeps its part of the budget.
+    ///
+    /// ```
+    /// use larder_blockstore::{BlockStore, MemoryMode, StorageLevel};
+    ///
+    /// let store = BlockStore::builder().memory(10_000).build()?;
+    /// let numbers = store.dataset::<u64>("numbers").level(StorageLevel::MEMORY_ONLY_SER).build()?;
+    /// for partition in 0..2 {
+    ///     numbers.get_or_compute(partition, |out| (0..500).try_for_each(|n| out.push(n)))?;
+    /// }
+    /// assert_eq!(store.memory().set_budget(MemoryMode::Heap, 5_000)?, 0);
+    /// assert_eq!(numbers.status().heap_bytes, 4_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`MemoryError::OffHeapReserved`] for an off-heap budget larger than the manager was built with.
+    pub fn set_budget(&self, mode: MemoryMode, bytes: u64) -> Result<u64, MemoryError> {
+        let reserved_bytes = self.off_heap_reserved_bytes;
+        if mode == MemoryMode::OffHeap && bytes > reserved_bytes {
+            return Err(MemoryError::OffHeapReserved { requested_bytes: bytes, reserved_bytes });
+        }
+        Ok(self.shell.resize(mode, bytes))
+    }
+
+    /// What is held, by whom. Costs a look at every dataset and task.
     #[must_use]
     pub fn snapshot(&self) -> MemorySnapshot {
         self.shell.snapshot()
@@ -271,6 +301,7 @@ impl MemoryManagerBuilder {
             return Err(MemoryError::StorageFraction { fraction: self.storage_fraction });
         }
         let pools = Pools::new(self.heap_bytes, self.off_heap_bytes, self.storage_fraction);
-        Ok(MemoryManager { shell: Arc::new(Shell::new(pools)) })
+        let off_heap_reserved_bytes = self.off_heap_bytes;
+        Ok(MemoryManager { shell: Arc::new(Shell::new(pools)), off_heap_reserved_bytes })
     }
 }

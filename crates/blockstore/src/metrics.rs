@@ -59,6 +59,8 @@ counters! {
     spills,
     /// Bytes of those copies.
     spilled_bytes,
+    /// Evictions given up because the copy could not be encoded or written to disk. It stays in memory.
+    spills_failed,
     /// Copies brought back from disk to memory.
     promotions,
     /// Bytes of those copies.

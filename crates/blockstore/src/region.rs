@@ -16,11 +16,12 @@ mod extents;
 mod segment;
 mod segment_file;
 mod shared;
+mod warm;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
 
-pub(crate) use arena::Arena;
+pub(crate) use arena::{Arena, ExtentMut, arena_bytes};
 pub use disk::{DirectoryStatus, DiskStatus};
 pub(crate) use disk::{DiskOptions, DiskStore};
 pub use error::RegionError;

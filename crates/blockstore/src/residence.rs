@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::dataset::DatasetFacts;
 use crate::error::Residence;
 use crate::memory::{MemoryMode, Reservation};
+use crate::region::arena_bytes;
 use crate::serialized::SerializedBlock;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Values on the heap: runs of records, none of which is ever moved once it is full.
 ///
@@ -22,6 +24,16 @@ pub(crate) struct MemoryCopy<T> {
     pub(crate) facts: Arc<DatasetFacts<T>>,
     pub(crate) partition: u32,
     pub(crate) form: Form<T>,
+    /// The store listed it once and does no more.
+    pub(crate) left: AtomicBool,
+}
+
+impl<T> Drop for MemoryCopy<T> {
+    fn drop(&mut self) {
+        if self.left.load(Ordering::Relaxed) {
+            self.facts.tier.count_gone(self.charged_bytes());
+        }
+    }
 }
 
 /// Whichever form a copy in memory has.
@@ -31,6 +43,12 @@ pub(crate) enum Form<T> {
 }
 
 impl<T> MemoryCopy<T> {
+    /// The store does not list it any more; readers may hold it still.
+    pub(crate) fn leaves(&self) {
+        self.facts.tier.count_leaving(self.charged_bytes());
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn residence(&self) -> Residence {
         match &self.form {
             Form::Values(_) => Residence::Values,
@@ -50,7 +68,10 @@ impl<T> MemoryCopy<T> {
     pub(crate) fn charged_bytes(&self) -> u64 {
         match &self.form {
             Form::Values(values) => values.charge.as_ref().map_or(0, Reservation::bytes),
-            Form::Bytes { bytes, .. } => bytes.stored_bytes(),
+            Form::Bytes { mode: MemoryMode::Heap, bytes } => bytes.stored_bytes(),
+            Form::Bytes { mode: MemoryMode::OffHeap, bytes } => {
+                bytes.chunks().iter().map(|chunk| arena_bytes(chunk.stored().len())).sum()
+            }
         }
     }
 }

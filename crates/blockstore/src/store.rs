@@ -14,15 +14,15 @@ use crate::dataset::AnyDataset;
 use crate::error::Error;
 use crate::events::{Event, Events, Subscription};
 use crate::id::{BlockId, DatasetId};
-use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation};
+use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation, StorageUsage};
 use crate::metrics::{Counters, LiveCounters};
 use crate::record::{Record, RecordKind};
-use crate::region::{Arena, DiskStatus, DiskStore, RegionError};
+use crate::region::{Arena, DiskStatus, DiskStore, ExtentMut, RegionError, arena_bytes};
 use crate::replicate::Replicator;
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::sync::Mutex;
-use crate::tier::Tier;
+use crate::tier::{Among, Amount, Choice, Tier};
 
 /// Keeps the blocks of datasets at their storage levels, within a memory budget.
 ///
@@ -191,14 +191,48 @@ impl Core {
         }
     }
 
-    /// Copies stored bytes into the arena, with their part of the charge; none when no extent is free.
-    pub(crate) fn write_to_arena(&self, stored: &[u8], charge: &mut Reservation) -> Option<Bytes> {
+    /// Copies stored bytes into the arena, with their part of the charge; none when there is no place for them.
+    pub(crate) fn write_to_arena(
+        &self,
+        requester: Option<DatasetId>,
+        stored: &[u8],
+        charge: &mut Reservation,
+    ) -> Option<Bytes> {
         if stored.is_empty() {
             return Some(Bytes::new());
         }
-        let mut extent = self.arena.as_ref()?.allocate(stored.len())?;
+        let mut extent = self.arena_extent(requester, stored.len(), stored.len())?;
         extent.copy_from_slice(stored);
-        Some(extent.freeze(stored.len(), charge.split(stored.len() as u64)))
+        Some(extent.freeze(stored.len(), charge.split(arena_bytes(stored.len()))))
+    }
+
+    /// An extent of up to `most` and at least `least` bytes, which are charged. Where free bytes lie too scattered
+    /// for one, it is shorter than `most`; where they do not hold `least` bytes in a row, blocks of others than the
+    /// requester are evicted.
+    pub(crate) fn arena_extent(
+        &self,
+        requester: Option<DatasetId>,
+        most: usize,
+        least: usize,
+    ) -> Option<ExtentMut> {
+        let arena = self.arena.as_ref()?;
+        for _ in 0..ARENA_ROUNDS_MAX {
+            let mut len = most;
+            loop {
+                if let Some(extent) = arena.allocate(len) {
+                    return Some(extent);
+                }
+                if len == least {
+                    break;
+                }
+                len = (len / 2).max(least);
+            }
+            let reclaimed = self.reclaim(MemoryMode::OffHeap, arena_bytes(least), requester);
+            if reclaimed.bytes == 0 && !reclaimed.others_gave_back {
+                break;
+            }
+        }
+        None
     }
 
     /// Copies stored bytes to disk.
@@ -261,38 +295,83 @@ impl Core {
     }
 }
 
-/// Victims that could not be written to disk before one request for memory gives up: a full disk must not make
+/// How often blocks are evicted because free bytes of the arena lie too scattered for one extent.
+const ARENA_ROUNDS_MAX: usize = 64;
+
+/// Victims that could not be written to disk before one request for memory goes on without: a full disk must not make
 /// every request try every block.
 const SPILL_FAILURES_MAX: usize = 8;
 
 impl Reclaim for Core {
     fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed {
+        self.give_back(mode, Amount::AtLeast(bytes), requester)
+    }
+
+    fn shrink(&self, mode: MemoryMode, bytes: u64) -> Reclaimed {
+        self.give_back(mode, Amount::UpTo(bytes), None)
+    }
+
+    fn usage(&self, mode: MemoryMode) -> StorageUsage {
         let tier = self.tier(mode);
-        let mut given_back = 0;
-        let mut failures = 0;
-        // Held to the end, so that none is chosen twice.
-        let mut passed_over = Vec::new();
-        while given_back < bytes && failures < SPILL_FAILURES_MAX {
-            let victims = tier.choose(bytes - given_back, requester);
-            if victims.is_empty() {
-                break;
-            }
+        let gone: Arc<str> = Arc::from("(removed)");
+        let named = |(dataset, bytes)| {
+            let name = self.dataset(dataset).map_or_else(|| Arc::clone(&gone), |it| Arc::clone(it.name()));
+            (dataset, name, bytes)
+        };
+        let blocks = tier.listed().into_iter().map(named).collect();
+        StorageUsage { blocks, pinned_evicted_bytes: tier.pinned_evicted_bytes() }
+    }
+
+    fn resized(&self, mode: MemoryMode, budget_bytes: u64) {
+        if let (MemoryMode::OffHeap, Some(arena)) = (mode, &self.arena) {
+            arena.resize(budget_bytes);
+        }
+    }
+}
+
+impl Core {
+    fn give_back(&self, mode: MemoryMode, amount: Amount, requester: Option<DatasetId>) -> Reclaimed {
+        let tier = self.tier(mode);
+        let (Amount::AtLeast(bytes) | Amount::UpTo(bytes)) = amount;
+        let (mut given_back, mut failures) = (0, 0);
+        while given_back < bytes {
+            let among = match failures {
+                0 => Among::All,
+                1..SPILL_FAILURES_MAX => Among::Willing,
+                _ => Among::NeedNoWrite,
+            };
+            let rest = match amount {
+                Amount::AtLeast(_) => Amount::AtLeast(bytes - given_back),
+                Amount::UpTo(_) => Amount::UpTo(bytes - given_back),
+            };
+            let victims = match tier.choose(rest, requester, among) {
+                Choice::Victims(victims) => victims,
+                Choice::Others { departures } => {
+                    tier.wait_for_departure(departures);
+                    return Reclaimed { bytes: given_back, others_gave_back: true };
+                }
+                Choice::TooLittle => break,
+            };
             for victim in victims {
+                if given_back >= bytes || (failures >= SPILL_FAILURES_MAX && victim.must_be_written) {
+                    continue;
+                }
                 let evicted = match victim.dataset.upgrade() {
                     Some(dataset) => dataset.evict_slot(victim.block.partition, victim.slot),
                     None => Ok(0),
                 };
                 match evicted {
-                    Ok(0) => passed_over.push(victim),
+                    // It left another way meanwhile, or is just leaving.
+                    Ok(0) => victim.could_not_leave(),
                     Ok(bytes) => given_back += bytes,
-                    // It could not be written to disk, so it stays; the error was counted where it happened.
+                    // It could not be written to disk, so it stays; counted where it happened.
                     Err(_) => {
                         failures += 1;
-                        passed_over.push(victim);
+                        victim.could_not_leave();
                     }
                 }
             }
         }
-        Reclaimed { bytes: given_back }
+        Reclaimed { bytes: given_back, others_gave_back: false }
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Stored<T> {
     pub(crate) disk: Option<Arc<SerializedBlock>>,
     /// What a copy in memory was charged, or was refused, the last time: known need for a promotion. 0 when unknown.
     pub(crate) memory_bytes: u64,
+    /// How long the block took to compute.
+    pub(crate) compute_nanos: u64,
     pub(crate) replicas: u8,
 }
 
@@ -87,13 +89,21 @@ pub(crate) struct Listed<T> {
 impl<T> Drop for Listed<T> {
     fn drop(&mut self) {
         self.copy.facts.tier.remove(self.slot);
+        self.copy.leaves();
     }
+}
+
+/// A copy on disk, and what is known for its promotion.
+pub(crate) struct DiskCopy {
+    pub(crate) bytes: Arc<SerializedBlock>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) compute_nanos: u64,
 }
 
 /// What a reader finds.
 pub(crate) enum Found<T> {
     Memory { copy: Arc<MemoryCopy<T>>, slot: Slot },
-    Disk { bytes: Arc<SerializedBlock>, memory_bytes: u64 },
+    Disk(DiskCopy),
     InFlight(FlightOf<T>),
     Absent,
 }
@@ -125,7 +135,11 @@ impl<T> Stored<T> {
     fn found(&self) -> Found<T> {
         match (&self.memory, &self.disk) {
             (Some(listed), _) => Found::Memory { copy: Arc::clone(&listed.copy), slot: listed.slot },
-            (None, Some(bytes)) => Found::Disk { bytes: Arc::clone(bytes), memory_bytes: self.memory_bytes },
+            (None, Some(bytes)) => Found::Disk(DiskCopy {
+                bytes: Arc::clone(bytes),
+                memory_bytes: self.memory_bytes,
+                compute_nanos: self.compute_nanos,
+            }),
             (None, None) => Found::Absent,
         }
     }

@@ -45,6 +45,9 @@ pub struct BlockWriter<T: Send + Sync + 'static> {
     refused: bool,
 }
 
+/// Records that are copied at a time from where they lie.
+const COPIED_RECORDS_MAX: usize = 1_024;
+
 enum Unroll<T> {
     Values(ValuesUnroll<T>),
     Bytes(BytesUnroll),
@@ -164,10 +167,18 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let mut kept = 0;
         while let Some(rest) = records.get(kept..).filter(|rest| !self.refused && !rest.is_empty()) {
             match &mut self.unroll {
-                Unroll::Values(_) => {
-                    let mut batch = rest.to_vec();
-                    self.append(&mut batch)?;
-                    kept = records.len() - batch.len();
+                Unroll::Values(values) => {
+                    let piece = rest.get(..COPIED_RECORDS_MAX.min(rest.len())).unwrap_or_default();
+                    match values.paid_copies(&self.ground, piece) {
+                        Some(mut batch) => {
+                            self.append(&mut batch)?;
+                            kept += piece.len() - batch.len();
+                        }
+                        None => {
+                            kept += values.copy_one_by_one(&self.ground, piece);
+                            self.refuse_or_spill()?;
+                        }
+                    }
                 }
                 Unroll::Bytes(bytes) => {
                     let (more, done) = bytes.push_all(&self.ground, rest);
@@ -211,7 +222,14 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             return Ok(Finished::Refused(self.into_unrolled()));
         }
         let (memory, disk) = match std::mem::replace(&mut self.unroll, Unroll::Taken) {
-            Unroll::Values(values) => (Some(Form::Values(values.finish())), None),
+            Unroll::Values(mut values) => {
+                if !values.measure(&self.ground) {
+                    self.unroll = Unroll::Values(values);
+                    self.refuse_or_spill()?;
+                    return self.finish();
+                }
+                (Some(Form::Values(values.finish())), None)
+            }
             Unroll::Bytes(mut unroll) => {
                 let Some(bytes) = unroll.finish(&self.ground)? else {
                     self.unroll = Unroll::Bytes(unroll);
@@ -233,6 +251,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         memory: Option<Arc<MemoryCopy<T>>>,
         disk: Option<Arc<SerializedBlock>>,
     ) -> Block<T> {
+        let compute_nanos = self.compute_nanos();
         let facts = &self.inner.facts;
         let empty = || Arc::new(SerializedBlock::new(facts.kind.codec.id(), facts.compression, Vec::new()));
         let block = match &memory {
@@ -242,8 +261,13 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         let replicas = self.replicate(&block);
         let bytes = memory.as_ref().map_or(0, |copy| copy.charged_bytes())
             + disk.as_ref().map_or(0, |bytes| bytes.stored_bytes());
-        let stored =
-            Stored { replicas, memory: memory.map(|copy| self.inner.list(copy)), disk, memory_bytes: 0 };
+        let stored = Stored {
+            replicas,
+            memory: memory.map(|copy| self.inner.list(copy, disk.is_some(), compute_nanos)),
+            disk,
+            memory_bytes: 0,
+            compute_nanos,
+        };
         // A block that was removed while it was written is the caller's alone.
         let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
         self.flight.settle(unlisted.is_none().then(|| block.clone()));
@@ -254,7 +278,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
                 drop(unlisted);
             }
         }
-        self.count_computed();
+        self.count_computed(compute_nanos);
         block
     }
 
@@ -270,12 +294,17 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         }
     }
 
-    fn count_computed(&self) {
+    /// Nanoseconds since the block was granted to this writer.
+    fn compute_nanos(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn count_computed(&self, compute_nanos: u64) {
         let counters = &self.inner.facts.counters;
         let again = self.inner.table.note_computed(self.partition);
         let counter = if again { &counters.recomputed } else { &counters.computed };
         counter.add(1);
-        counters.compute_nanos.add(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        counters.compute_nanos.add(compute_nanos);
         self.inner.core.events.emit(|| Event::Computed { block: self.id(), again });
     }
 
@@ -297,7 +326,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     pub fn into_unrolled(mut self) -> Unrolled<T> {
         self.inner.facts.counters.refused.add(1);
         self.inner.core.events.emit(|| Event::Refused { block: self.id() });
-        self.count_computed();
+        self.count_computed(self.compute_nanos());
         match std::mem::replace(&mut self.unroll, Unroll::Taken) {
             Unroll::Values(values) => Unrolled::of_values(values.finish()),
             Unroll::Bytes(bytes) => {

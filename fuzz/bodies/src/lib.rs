@@ -14,12 +14,12 @@
 
 mod block_format;
 mod lineage_ops;
-mod lru_policy;
 mod pod_and_bincode;
+mod policies;
 mod store_ops;
 
 pub use block_format::block_format;
 pub use lineage_ops::lineage_ops;
-pub use lru_policy::lru_policy;
 pub use pod_and_bincode::pod_and_bincode;
+pub use policies::policies;
 pub use store_ops::store_ops;

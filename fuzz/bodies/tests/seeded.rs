@@ -31,8 +31,8 @@ fn pod_and_bincode() {
 }
 
 #[test]
-fn lru_policy() {
-    run("lru_policy", larder_fuzz_bodies::lru_policy, 300, 2_000);
+fn policies() {
+    run("policies", larder_fuzz_bodies::policies, 300, 2_000);
 }
 
 #[test]

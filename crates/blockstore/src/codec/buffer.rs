@@ -1,10 +1,12 @@
 //! What codecs write into and read from.
 
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::CodecError;
+use crate::region::ExtentMut;
 
 /// The chunk a codec appends to.
 ///
@@ -12,24 +14,79 @@ use super::CodecError;
 /// the writer has sealed the chunk or been granted a larger one; a codec never sees the difference.
 #[derive(Debug)]
 pub struct ChunkBuffer {
-    bytes: Vec<u8>,
+    room: Room,
     capacity: usize,
     record_start: usize,
     overflow: Vec<u8>,
+    overflow_len: usize,
+    overflow_max: usize,
+}
+
+/// Where the bytes lie.
+#[derive(Debug)]
+enum Room {
+    Heap(Vec<u8>),
+    Arena { extent: ExtentMut, len: usize },
+}
+
+impl Room {
+    fn len(&self) -> usize {
+        match self {
+            Self::Heap(bytes) => bytes.len(),
+            Self::Arena { len, .. } => *len,
+        }
+    }
+
+    /// Appends bytes for which there is room.
+    #[inline]
+    fn append(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Heap(room) => room.extend_from_slice(bytes),
+            Self::Arena { extent, len } => {
+                let end = *len + bytes.len();
+                if let Some(place) = extent.get_mut(*len..end) {
+                    place.copy_from_slice(bytes);
+                    *len = end;
+                }
+            }
+        }
+    }
+
+    fn truncate(&mut self, to: usize) {
+        match self {
+            Self::Heap(bytes) => bytes.truncate(to),
+            Self::Arena { len, .. } => *len = to.min(*len),
+        }
+    }
+
+    fn get(&self, range: Range<usize>) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes.get(range),
+            Self::Arena { extent, .. } => extent.get(range),
+        }
+        .unwrap_or_default()
+    }
 }
 
 impl ChunkBuffer {
     /// A buffer on the heap that holds `capacity` bytes before it overflows.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: Vec::with_capacity(capacity), capacity, record_start: 0, overflow: Vec::new() }
+        Self {
+            room: Room::Heap(Vec::with_capacity(capacity)),
+            capacity,
+            record_start: 0,
+            overflow: Vec::new(),
+            overflow_len: 0,
+            overflow_max: usize::MAX,
+        }
     }
 
     /// Appends bytes of the current record.
     #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        if bytes.len() <= self.capacity - self.bytes.len() && self.overflow.is_empty() {
-            self.bytes.extend_from_slice(bytes);
+        if bytes.len() <= self.capacity - self.room.len() && self.overflow_len == 0 {
+            self.room.append(bytes);
         } else {
             self.extend_overflow(bytes);
         }
@@ -37,10 +94,27 @@ impl ChunkBuffer {
 
     #[cold]
     fn extend_overflow(&mut self, bytes: &[u8]) {
-        if self.overflow.is_empty() {
-            self.overflow.extend(self.bytes.drain(self.record_start..));
+        if self.overflow_len == 0 {
+            self.overflow.extend_from_slice(self.room.get(self.record_start..self.room.len()));
+            self.overflow_len = self.overflow.len();
+            self.room.truncate(self.record_start);
         }
-        self.overflow.extend_from_slice(bytes);
+        self.overflow_len = self.overflow_len.saturating_add(bytes.len());
+        if self.overflow_len <= self.overflow_max {
+            self.overflow.extend_from_slice(bytes);
+        } else {
+            self.overflow = Vec::new();
+        }
+    }
+
+    /// Records that do not fit are held up to so many bytes; of larger ones only the length is kept.
+    pub(crate) fn limit_overflow(&mut self, bytes: usize) {
+        self.overflow_max = bytes;
+    }
+
+    /// Was the current record too large to be held? Then it has to be encoded again.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.overflow.len() < self.overflow_len
     }
 
     /// Bytes of the finished records.
@@ -51,19 +125,20 @@ impl ChunkBuffer {
     /// Ends the current record; whether it fitted. One that did not waits in the overflow.
     #[inline]
     pub(crate) fn end_record(&mut self) -> bool {
-        self.record_start = self.bytes.len();
-        self.overflow.is_empty()
+        self.record_start = self.room.len();
+        self.overflow_len == 0
     }
 
     /// Forgets what the current record has written.
     pub(crate) fn discard_record(&mut self) {
-        self.bytes.truncate(self.record_start);
+        self.room.truncate(self.record_start);
         self.overflow.clear();
+        self.overflow_len = 0;
     }
 
     /// Bytes of the record that did not fit, 0 when all do.
     pub(crate) fn overflow_len(&self) -> usize {
-        self.overflow.len()
+        self.overflow_len
     }
 
     /// Bytes it holds before it overflows.
@@ -73,30 +148,83 @@ impl ChunkBuffer {
 
     /// The finished records' bytes.
     pub(crate) fn finished(&self) -> &[u8] {
-        self.bytes.get(..self.record_start).unwrap_or_default()
+        self.room.get(0..self.record_start)
     }
 
-    /// Makes room for `capacity` bytes in all, which the caller was granted, and moves the overflow in.
+    /// Makes room on the heap for `capacity` bytes in all, which the caller was granted, and moves the overflow in
+    /// unless it [was cut](Self::is_cut).
     pub(crate) fn grow(&mut self, capacity: usize) {
-        self.bytes.reserve_exact(capacity.saturating_sub(self.bytes.len()));
+        self.leave_arena();
+        if let Room::Heap(bytes) = &mut self.room {
+            bytes.reserve_exact(capacity.saturating_sub(bytes.len()));
+        }
         self.capacity = capacity.max(self.capacity);
-        let overflow = std::mem::take(&mut self.overflow);
-        self.extend_from_slice(&overflow);
+        self.take_overflow_in();
+    }
+
+    fn take_overflow_in(&mut self) {
+        if !self.is_cut() {
+            let overflow = std::mem::take(&mut self.overflow);
+            self.overflow_len = 0;
+            self.extend_from_slice(&overflow);
+        }
+    }
+
+    /// Goes on in an extent of an arena, with all it holds.
+    pub(crate) fn move_into(&mut self, extent: ExtentMut) {
+        let capacity = extent.len();
+        let before = std::mem::replace(&mut self.room, Room::Arena { extent, len: 0 });
+        self.room.append(before.get(0..before.len()));
+        self.capacity = capacity;
+        self.take_overflow_in();
+    }
+
+    /// Does it lie in an arena?
+    pub(crate) fn is_in_arena(&self) -> bool {
+        matches!(self.room, Room::Arena { .. })
+    }
+
+    /// Goes on on the heap, with all it holds.
+    pub(crate) fn leave_arena(&mut self) {
+        if let Room::Arena { extent, len } = &self.room {
+            let mut bytes = Vec::with_capacity(self.capacity);
+            bytes.extend_from_slice(extent.get(..*len).unwrap_or_default());
+            self.room = Room::Heap(bytes);
+        }
     }
 
     /// The finished records' bytes, without slack. The buffer goes on with no room; an overflow stays.
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        let mut taken = std::mem::take(&mut self.bytes);
-        taken.truncate(self.record_start);
-        taken.shrink_to_fit();
-        self.record_start = 0;
+        self.leave_arena();
+        let finished = std::mem::take(&mut self.record_start);
         self.capacity = 0;
-        taken
+        match std::mem::replace(&mut self.room, Room::Heap(Vec::new())) {
+            Room::Heap(mut bytes) => {
+                bytes.truncate(finished);
+                bytes.shrink_to_fit();
+                bytes
+            }
+            Room::Arena { .. } => Vec::new(),
+        }
+    }
+
+    /// The finished records' bytes where they lie in the arena, if they do, without slack. The buffer goes on with no
+    /// room; an overflow stays.
+    pub(crate) fn freeze(&mut self, charge: impl Send + 'static) -> Option<Bytes> {
+        if !self.is_in_arena() {
+            return None;
+        }
+        let finished = std::mem::take(&mut self.record_start);
+        self.capacity = 0;
+        match std::mem::replace(&mut self.room, Room::Heap(Vec::new())) {
+            Room::Arena { extent, .. } => Some(extent.freeze(finished, charge)),
+            Room::Heap(_) => None,
+        }
     }
 
     /// Forgets the finished records and keeps the room; an overflow stays.
     pub(crate) fn restart(&mut self) {
-        self.bytes.clear();
+        self.room.truncate(0);
         self.record_start = 0;
     }
 }
@@ -212,6 +340,23 @@ mod tests {
         buffer.discard_record();
         assert_eq!((buffer.finished_len(), buffer.overflow_len()), (6, 0));
         assert_eq!(buffer.take(), b"abcdef");
+    }
+
+    #[test]
+    fn of_a_record_over_the_limit_only_the_length_is_kept() {
+        let mut buffer = ChunkBuffer::with_capacity(4);
+        buffer.limit_overflow(8);
+        buffer.extend_from_slice(b"ab");
+        assert!(buffer.end_record());
+        (0..100).for_each(|_| buffer.extend_from_slice(b"0123456789"));
+        assert!(!buffer.end_record());
+        assert_eq!((buffer.overflow_len(), buffer.is_cut()), (1_000, true));
+        buffer.grow(1_002);
+        assert_eq!((buffer.finished(), buffer.is_cut()), (&b"ab"[..], true));
+        buffer.discard_record();
+        (0..100).for_each(|_| buffer.extend_from_slice(b"0123456789"));
+        assert!(buffer.end_record());
+        assert_eq!(buffer.take().len(), 1_002);
     }
 
     #[test]

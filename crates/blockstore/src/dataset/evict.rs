@@ -26,7 +26,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     pub(crate) fn evict(&self, partition: u32, slot: Option<Slot>) -> Result<Option<u64>, Error> {
         let Some((copy, on_disk)) = self.table.memory_copy(partition, slot) else { return Ok(None) };
         let taken = if self.facts.level.uses_disk() {
-            let spilled = if on_disk { None } else { Some(Arc::new(self.spill(partition, &copy)?)) };
+            let spilled = if on_disk { None } else { Some(Arc::new(self.spilled(partition, &copy)?)) };
             let listed = self.table.replace_memory(partition, &copy, spilled);
             listed.map(|copy| Taken { copy, forgotten_replicas: None })
         } else {
@@ -48,6 +48,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
         drop(listed);
         self.remove_replicas(partition, forgotten_replicas);
         Ok(Some(bytes))
+    }
+
+    fn spilled(&self, partition: u32, copy: &MemoryCopy<T>) -> Result<SerializedBlock, Error> {
+        self.spill(partition, copy).inspect_err(|error| {
+            self.facts.counters.spills_failed.add(1);
+            let block = self.facts.block(partition);
+            self.core.events.emit(|| Event::SpillFailed { block, problem: error.to_string() });
+        })
     }
 
     /// Writes a copy in memory to disk: bytes as they are, values encoded a chunk at a time.

@@ -11,9 +11,10 @@ use crate::events::Event;
 use crate::format::{Chunk, ChunkError};
 use crate::memory::MemoryMode;
 use crate::policy::Slot;
+use crate::region::arena_bytes;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
-use crate::table::{Found, Taken};
+use crate::table::{DiskCopy, Found, Taken};
 use crate::unroll::{HeapChunk, ValuesUnroll};
 
 impl<T: Send + Sync + 'static> Inner<T> {
@@ -23,7 +24,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         loop {
             let read = match self.table.find(partition) {
                 Found::Memory { copy, slot } => self.read_memory(copy, slot),
-                Found::Disk { bytes, memory_bytes } => self.read_disk(partition, &bytes, memory_bytes),
+                Found::Disk(copy) => self.read_disk(partition, &copy),
                 Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
             };
             match read {
@@ -53,18 +54,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    fn read_disk(
-        self: &Arc<Self>,
-        partition: u32,
-        bytes: &Arc<SerializedBlock>,
-        memory_bytes: u64,
-    ) -> Result<(Block<T>, Residence), Error> {
+    fn read_disk(self: &Arc<Self>, partition: u32, copy: &DiskCopy) -> Result<(Block<T>, Residence), Error> {
         let read = self
-            .readable(partition, bytes)
-            .and_then(|()| self.promoted(partition, bytes, memory_bytes))
-            .map(|promoted| promoted.unwrap_or_else(|| self.disk_block(partition, bytes)));
+            .readable(partition, &copy.bytes)
+            .and_then(|()| self.promoted(partition, copy))
+            .map(|promoted| promoted.unwrap_or_else(|| self.disk_block(partition, &copy.bytes)));
         if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
-            self.discarded(partition, Residence::Disk, self.table.take_disk(partition, bytes));
+            self.discarded(partition, Residence::Disk, self.table.take_disk(partition, &copy.bytes));
         }
         let block = read?;
         self.facts.counters.hits_disk.add(1);
@@ -103,18 +99,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// A copy back in memory, if the level wants one and memory is granted.
-    fn promoted(
-        self: &Arc<Self>,
-        partition: u32,
-        disk: &Arc<SerializedBlock>,
-        memory_bytes: u64,
-    ) -> Result<Option<Block<T>>, Error> {
+    fn promoted(self: &Arc<Self>, partition: u32, disk: &DiskCopy) -> Result<Option<Block<T>>, Error> {
+        let DiskCopy { bytes: disk, memory_bytes, compute_nanos } = disk;
         let level = self.facts.level;
         if !level.uses_memory() {
             return Ok(None);
         }
         let form = if level.is_deserialized() {
-            self.promoted_values(partition, disk, memory_bytes)?
+            self.promoted_values(partition, disk, *memory_bytes)?
         } else {
             let mode = level.memory_mode();
             let form = self.promoted_bytes(disk, mode);
@@ -126,7 +118,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let bytes = copy.charged_bytes();
         let residence = copy.residence();
         let block = Block::in_memory(Arc::clone(&copy));
-        let listed = self.list(copy);
+        let listed = self.list(copy, true, *compute_nanos);
         if self.table.add_memory(partition, disk, listed).is_none() {
             self.facts.counters.promotions.add(1);
             self.facts.counters.promoted_bytes.add(bytes);
@@ -163,12 +155,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// Copies the chunks as they are.
     fn promoted_bytes(&self, disk: &SerializedBlock, mode: MemoryMode) -> Option<Form<T>> {
-        let need = disk.stored_bytes();
+        let charge_of = |chunk: &Chunk| match mode {
+            MemoryMode::Heap => chunk.stored().len() as u64,
+            MemoryMode::OffHeap => arena_bytes(chunk.stored().len()),
+        };
+        let need = disk.chunks().iter().map(charge_of).sum();
         let mut charge = self.core.memory().reserve_storage(mode, need, Some(self.facts.id)).ok()?;
         let copied = |chunk: &Chunk| {
             let stored = chunk.stored();
             let place = match mode {
-                MemoryMode::OffHeap => self.core.write_to_arena(stored, &mut charge)?,
+                MemoryMode::OffHeap => self.core.write_to_arena(Some(self.facts.id), stored, &mut charge)?,
                 MemoryMode::Heap => {
                     let charge = charge.split(stored.len() as u64);
                     Bytes::from_owner(HeapChunk { bytes: stored.to_vec(), _charge: charge })

@@ -60,9 +60,10 @@ fn plant(dataset: &StoredDataset<u64>, memory: Option<SerializedBlock>, disk: Op
     let inner = dataset.inner();
     let Claim::Granted(flight) = inner.table.claim(0) else { panic!("partition 0 is there already") };
     let mode = if dataset.level().uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
-    let memory = memory.map(|bytes| inner.list(inner.copy(0, Form::Bytes { mode, bytes })));
+    let list = |bytes| inner.list(inner.copy(0, Form::Bytes { mode, bytes }), disk.is_some(), 0);
+    let memory = memory.map(list);
     let disk = disk.map(Arc::new);
-    let stored = Stored { replicas: 1, memory, disk, memory_bytes: 0 };
+    let stored = Stored { replicas: 1, memory, disk, memory_bytes: 0, compute_nanos: 0 };
     assert!(inner.table.publish(0, &flight, stored).is_none());
     flight.settle(None);
 }

@@ -88,7 +88,13 @@ pub struct Chunk {
     stored: Bytes,
     raw_len: u32,
     records: u32,
-    checksum: u64,
+    /// None while it lies in memory and nobody has asked to have memory verified: it is taken when it leaves.
+    checksum: Option<u64>,
+}
+
+/// The checksum of stored bytes: XXH3, 64 bits.
+pub(crate) fn checksum_of(stored: &[u8]) -> u64 {
+    xxh3_64(stored)
 }
 
 /// No LZ4 block decompresses to more than this many times its length: a damaged length asks for no absurd memory.
@@ -125,19 +131,23 @@ impl Chunk {
     pub fn seal(raw: Vec<u8>, records: u32, compression: Compression) -> Self {
         let raw_len = u32::try_from(raw.len()).unwrap_or(u32::MAX);
         let stored = compress(&raw, compression).unwrap_or(raw);
-        Self::from_parts(Bytes::from(stored), raw_len, records)
+        let checksum = Some(checksum_of(&stored));
+        Self { stored: Bytes::from(stored), raw_len, records, checksum }
     }
 
-    /// A chunk whose bytes are already as stored.
-    pub(crate) fn from_parts(stored: Bytes, raw_len: u32, records: u32) -> Self {
-        let checksum = xxh3_64(&stored);
+    /// A chunk whose bytes are already as stored, with their checksum if it is known.
+    pub(crate) fn placed(stored: Bytes, raw_len: u32, records: u32, checksum: Option<u64>) -> Self {
         Self { stored, raw_len, records, checksum }
+    }
+
+    fn checksum(&self) -> u64 {
+        self.checksum.unwrap_or_else(|| checksum_of(&self.stored))
     }
 
     /// A chunk that was read back: `stored` is what was found, `info` what was recorded. Nothing is verified yet.
     #[must_use]
     pub fn found(stored: Bytes, info: super::ChunkInfo) -> Self {
-        Self { stored, raw_len: info.raw_len, records: info.records, checksum: info.checksum }
+        Self { stored, raw_len: info.raw_len, records: info.records, checksum: Some(info.checksum) }
     }
 
     /// The bytes as stored, compressed or not.
@@ -146,21 +156,21 @@ impl Chunk {
         &self.stored
     }
 
-    /// The chunk's line in a block header.
+    /// The chunk's line in a block header. Costs a pass over the bytes where no checksum was needed before.
     #[must_use]
     pub fn info(&self) -> super::ChunkInfo {
         super::ChunkInfo {
             stored_len: u32::try_from(self.stored.len()).unwrap_or(u32::MAX),
             raw_len: self.raw_len,
             records: self.records,
-            checksum: self.checksum,
+            checksum: self.checksum(),
         }
     }
 
     /// The same chunk at another place that holds the same bytes.
     pub(crate) fn moved_to(&self, stored: Bytes) -> Self {
         debug_assert_eq!(stored.len(), self.stored.len());
-        Self { stored, ..self.clone() }
+        Self { stored, raw_len: self.raw_len, records: self.records, checksum: Some(self.checksum()) }
     }
 
     /// How many records it holds.
@@ -181,17 +191,15 @@ impl Chunk {
         self.stored.len() != self.raw_len as usize
     }
 
-    /// Compares the bytes with their checksum. One pass over them.
+    /// Compares the bytes with their checksum, if they have one: those in memory that is not verified have none. One
+    /// pass over them.
     ///
     /// # Errors
     /// [`ChunkError::Checksum`].
     pub fn verify(&self) -> Result<(), ChunkError> {
-        let actual = xxh3_64(&self.stored);
-        if actual == self.checksum {
-            Ok(())
-        } else {
-            Err(ChunkError::Checksum { expected: self.checksum, actual })
-        }
+        let Some(expected) = self.checksum else { return Ok(()) };
+        let actual = checksum_of(&self.stored);
+        if actual == expected { Ok(()) } else { Err(ChunkError::Checksum { expected, actual }) }
     }
 
     /// The bytes before compression: the same ones, or a decompressed copy on the heap.

@@ -18,7 +18,7 @@ impl Reclaim for Blocks {
         let kept = blocks.len().saturating_sub(bytes as usize);
         let victims = blocks.split_off(kept);
         drop(blocks);
-        Reclaimed { bytes: victims.iter().map(Reservation::bytes).sum() }
+        Reclaimed { bytes: victims.iter().map(Reservation::bytes).sum(), others_gave_back: false }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Who holds how much, and who may have how much more: the rules alone, without locks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::snapshot::PerMode;
-use super::{MemoryMode, MemorySnapshot, MemoryUse, ModeSnapshot, Refused};
+use super::{ConsumerMemory, MemoryMode, MemorySnapshot, MemoryUse, ModeSnapshot, Refused};
 
 /// A registered task. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,16 +54,24 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Pools {
     splits: PerMode<Split>,
-    tasks: BTreeMap<TaskId, PerMode<u64>>,
+    tasks: BTreeMap<TaskId, Held>,
     next_task: u64,
     scratch: u64,
     scratch_peak: u64,
+}
+
+/// What one task holds.
+#[derive(Debug, Default)]
+struct Held {
+    name: Option<Arc<str>>,
+    bytes: PerMode<u64>,
 }
 
 /// One budget, split between storage and execution.
 #[derive(Clone, Copy, Debug, Default)]
 struct Split {
     budget: u64,
+    storage_fraction: f64,
     protected_storage: u64,
     storage: u64,
     execution: u64,
@@ -87,10 +96,31 @@ impl Share {
     }
 }
 
+impl Held {
+    fn snapshot(&self, task: TaskId) -> ConsumerMemory {
+        ConsumerMemory {
+            name: self.name.as_ref().map_or_else(|| format!("task {}", task.0), |name| name.to_string()),
+            heap_bytes: self.bytes.heap,
+            off_heap_bytes: self.bytes.off_heap,
+        }
+    }
+}
+
 impl Split {
     fn new(budget: u64, storage_fraction: f64) -> Self {
-        let protected_storage = ((budget as f64 * storage_fraction) as u64).min(budget);
-        Self { budget, protected_storage, ..Self::default() }
+        let mut split = Self { storage_fraction, ..Self::default() };
+        split.resize(budget);
+        split
+    }
+
+    fn resize(&mut self, budget: u64) {
+        self.budget = budget;
+        self.protected_storage = ((budget as f64 * self.storage_fraction) as u64).min(budget);
+    }
+
+    /// Charged beyond the budget, since it was made smaller.
+    fn over(&self) -> u64 {
+        (self.storage + self.execution).saturating_sub(self.budget)
     }
 
     fn free(&self) -> u64 {
@@ -117,6 +147,9 @@ impl Split {
         ModeSnapshot {
             budget_bytes: self.budget,
             storage_bytes: self.storage,
+            block_bytes: 0,
+            pinned_evicted_bytes: 0,
+            in_flight_bytes: self.storage,
             execution_bytes: self.execution,
             free_bytes: self.free(),
             protected_storage_bytes: self.protected_storage,
@@ -156,7 +189,7 @@ impl Pools {
             Claim::Storage { .. } => &mut split.storage,
             Claim::Execution { task } => {
                 if let Some(held) = self.tasks.get_mut(&task) {
-                    let held = held.get_mut(mode);
+                    let held = held.bytes.get_mut(mode);
                     debug_assert!(*held >= bytes, "the task gives back more than it took");
                     *held = held.saturating_sub(bytes);
                 }
@@ -205,7 +238,7 @@ impl Pools {
             debug_assert!(false, "the task is not registered");
             return Verdict::Refused;
         };
-        *held.get_mut(mode) += bytes;
+        *held.bytes.get_mut(mode) += bytes;
         split.execution += bytes;
         split.note_peaks();
         Verdict::Granted
@@ -214,7 +247,7 @@ impl Pools {
     fn share(&self, mode: MemoryMode, task: TaskId) -> Share {
         let tasks = (self.tasks.len() as u64).max(1);
         let most = self.splits.get(mode).execution_most();
-        let held = self.tasks.get(&task).map_or(0, |held| *held.get(mode));
+        let held = self.tasks.get(&task).map_or(0, |held| *held.bytes.get(mode));
         Share { held, most: most / tasks, sure: most / tasks.saturating_mul(2) }
     }
 
@@ -245,13 +278,34 @@ impl Pools {
     pub(super) fn register_task(&mut self) -> TaskId {
         let task = TaskId(self.next_task);
         self.next_task += 1;
-        self.tasks.insert(task, PerMode::default());
+        self.tasks.insert(task, Held::default());
         task
+    }
+
+    pub(super) fn name_task(&mut self, task: TaskId, name: Arc<str>) {
+        if let Some(held) = self.tasks.get_mut(&task) {
+            held.name = Some(name);
+        }
+    }
+
+    /// Makes a budget larger or smaller. What is charged stays so: how much of it is over the new budget.
+    pub(super) fn resize(&mut self, mode: MemoryMode, budget: u64) -> u64 {
+        let split = self.splits.get_mut(mode);
+        split.resize(budget);
+        split.over()
+    }
+
+    pub(super) fn over(&self, mode: MemoryMode) -> u64 {
+        self.splits.get(mode).over()
     }
 
     pub(super) fn remove_task(&mut self, task: TaskId) {
         let held = self.tasks.remove(&task);
-        debug_assert_eq!(held, Some(PerMode::default()), "a task leaves when it holds nothing");
+        debug_assert_eq!(
+            held.map(|held| held.bytes),
+            Some(PerMode::default()),
+            "a task leaves when it holds nothing"
+        );
     }
 
     pub(super) fn task_bytes(&self, mode: MemoryMode, task: TaskId) -> u64 {
@@ -275,6 +329,8 @@ impl Pools {
             tasks_waiting,
             scratch_bytes: self.scratch,
             scratch_peak_bytes: self.scratch_peak,
+            datasets: Vec::new(),
+            consumers: self.tasks.iter().map(|(task, held)| held.snapshot(*task)).collect(),
         }
     }
 
@@ -289,7 +345,7 @@ impl Pools {
             if split.protected_storage > split.budget {
                 return Err(format!("{mode}: the protected region is larger than the budget: {split:?}"));
             }
-            let of_tasks: u64 = self.tasks.values().map(|held| *held.get(mode)).sum();
+            let of_tasks: u64 = self.tasks.values().map(|held| *held.bytes.get(mode)).sum();
             if of_tasks != split.execution {
                 return Err(format!("{mode}: tasks hold {of_tasks} bytes, not as charged: {split:?}"));
             }

@@ -29,6 +29,17 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemoryError {
+    /// An off-heap budget is to grow beyond the address space that was reserved for it.
+    #[error(
+        "the off-heap budget cannot grow to {requested_bytes} bytes: address space was reserved for \
+         {reserved_bytes}; build the memory manager with the most it is ever to have"
+    )]
+    OffHeapReserved {
+        /// The budget asked for.
+        requested_bytes: u64,
+        /// The budget the manager was built with.
+        reserved_bytes: u64,
+    },
     /// The storage fraction is no fraction.
     #[error(
         "the storage fraction is {fraction}: give a number from 0 (execution may evict every block) to 1 (none)"

@@ -1,9 +1,10 @@
 //! The thin shell of locks around the pools, and the loop of evicting and asking again.
 
-use std::sync::Weak;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use super::pools::{Claim, Pools, TaskId, Verdict};
-use super::{MemoryMode, MemorySnapshot, Refused};
+use super::{DatasetMemory, MemoryMode, MemorySnapshot, Refused};
 use crate::DatasetId;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -17,9 +18,35 @@ pub(crate) trait Reclaim: Send + Sync {
     /// Evicts blocks of `mode` so that at least `bytes` are given back, sparing those of `requester`. If all that
     /// may be evicted is less, evicts nothing.
     ///
-    /// Called without any lock of the manager. It chooses under its own lock, writes outside it, commits. It must
-    /// not reserve in ways that evict: what it needs for itself is scratch.
+    /// Called without any lock of the manager. It chooses under its own lock, writes outside it, commits. It may wait
+    /// for another thread's eviction to end. It must not reserve in ways that evict: what it needs for itself is
+    /// scratch.
     fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed;
+
+    /// Evicts blocks of `mode` that give back `bytes`, or as much as can be had.
+    fn shrink(&self, mode: MemoryMode, bytes: u64) -> Reclaimed {
+        self.reclaim(mode, bytes, None)
+    }
+
+    /// What its blocks hold.
+    fn usage(&self, mode: MemoryMode) -> StorageUsage {
+        let _ = mode;
+        StorageUsage::default()
+    }
+
+    /// The budget of `mode` is another from now on.
+    fn resized(&self, mode: MemoryMode, budget_bytes: u64) {
+        let _ = (mode, budget_bytes);
+    }
+}
+
+/// What the blocks of one store hold.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StorageUsage {
+    /// Listed blocks, by dataset.
+    pub(crate) blocks: Vec<(DatasetId, Arc<str>, u64)>,
+    /// Blocks that left while a reader holds them.
+    pub(crate) pinned_evicted_bytes: u64,
 }
 
 /// What was evicted.
@@ -28,6 +55,8 @@ pub(crate) struct Reclaimed {
     /// Bytes of the evicted blocks. They are free when the blocks' reservations drop: at once, or with the last
     /// reader that still holds one.
     pub(crate) bytes: u64,
+    /// Others were evicting what was missing, and some of it has left meanwhile: look again.
+    pub(crate) others_gave_back: bool,
 }
 
 #[derive(Debug)]
@@ -93,10 +122,10 @@ impl Shell {
                 Verdict::Evict { bytes: missing } if rounds < RECLAIM_ROUNDS_MAX => {
                     drop(state);
                     // When nothing was evicted, others may still have given back: look once more.
-                    rounds = if self.reclaim(mode, missing, requester) > 0 {
-                        rounds + 1
-                    } else {
-                        RECLAIM_ROUNDS_MAX
+                    let reclaimed = self.reclaim(mode, missing, requester);
+                    rounds = match reclaimed {
+                        Reclaimed { bytes: 0, others_gave_back: false } => RECLAIM_ROUNDS_MAX,
+                        _ => rounds + 1,
                     };
                     state = self.state.lock();
                 }
@@ -137,9 +166,55 @@ impl Shell {
         self.state.lock().pools.sub_scratch(bytes);
     }
 
+    pub(super) fn name_task(&self, task: TaskId, name: Arc<str>) {
+        self.state.lock().pools.name_task(task, name);
+    }
+
+    /// Sets a budget, and evicts down to it as far as can be; how much is charged beyond it still.
+    pub(super) fn resize(&self, mode: MemoryMode, budget_bytes: u64) -> u64 {
+        let mut over = self.change(|pools| pools.resize(mode, budget_bytes));
+        let reclaimers = self.reclaimers();
+        for reclaimer in reclaimers {
+            reclaimer.resized(mode, budget_bytes);
+            while over > 0 {
+                let reclaimed = reclaimer.shrink(mode, over);
+                over = self.state.lock().pools.over(mode);
+                if reclaimed.bytes == 0 && !reclaimed.others_gave_back {
+                    break;
+                }
+            }
+        }
+        over
+    }
+
     pub(super) fn snapshot(&self) -> MemorySnapshot {
         let state = self.state.lock();
-        state.pools.snapshot(state.tasks_waiting)
+        let mut snapshot = state.pools.snapshot(state.tasks_waiting);
+        drop(state);
+        let mut datasets: BTreeMap<DatasetId, DatasetMemory> = BTreeMap::new();
+        for reclaimer in self.reclaimers() {
+            for mode in MemoryMode::ALL {
+                let usage = reclaimer.usage(mode);
+                let split = snapshot.mode_mut(mode);
+                split.pinned_evicted_bytes += usage.pinned_evicted_bytes;
+                for (dataset, name, bytes) in usage.blocks {
+                    split.block_bytes += bytes;
+                    let entry = datasets.entry(dataset).or_insert_with(|| DatasetMemory::new(dataset, &name));
+                    *entry.bytes_mut(mode) += bytes;
+                }
+            }
+        }
+        for mode in MemoryMode::ALL {
+            let split = snapshot.mode_mut(mode);
+            let known = split.block_bytes + split.pinned_evicted_bytes;
+            split.in_flight_bytes = split.storage_bytes.saturating_sub(known);
+        }
+        snapshot.datasets = datasets.into_values().collect();
+        snapshot
+    }
+
+    fn reclaimers(&self) -> Vec<std::sync::Arc<dyn Reclaim>> {
+        self.reclaimers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(super) fn register(&self, reclaimer: Weak<dyn Reclaim>) {
@@ -163,17 +238,18 @@ impl Shell {
         }
     }
 
-    /// One round: asks each reclaimer in turn for what is still missing. Gives the bytes that were evicted.
-    fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> u64 {
-        let reclaimers: Vec<_> = self.reclaimers.lock().iter().filter_map(Weak::upgrade).collect();
-        let mut evicted = 0_u64;
-        for reclaimer in reclaimers {
-            if evicted >= bytes {
+    /// One round: asks each reclaimer in turn for what is still missing.
+    fn reclaim(&self, mode: MemoryMode, bytes: u64, requester: Option<DatasetId>) -> Reclaimed {
+        let mut sum = Reclaimed::default();
+        for reclaimer in self.reclaimers() {
+            if sum.bytes >= bytes {
                 break;
             }
-            evicted = evicted.saturating_add(reclaimer.reclaim(mode, bytes - evicted, requester).bytes);
+            let reclaimed = reclaimer.reclaim(mode, bytes - sum.bytes, requester);
+            sum.bytes = sum.bytes.saturating_add(reclaimed.bytes);
+            sum.others_gave_back |= reclaimed.others_gave_back;
         }
-        evicted
+        sum
     }
 
     #[cfg(test)]

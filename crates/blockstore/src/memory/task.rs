@@ -33,6 +33,13 @@ impl TaskMemory {
         Self { task: Arc::new(Task { shell, id, may_wait }) }
     }
 
+    /// Gives the task a name, for snapshots: what is done, on what.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        self.task.shell.name_task(self.task.id, name.into());
+        self
+    }
+
     /// `bytes` for the task to work in: free memory, or memory that storage borrowed, by evicting blocks down to
     /// storage's protected region.
     ///

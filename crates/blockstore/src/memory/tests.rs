@@ -202,7 +202,7 @@ fn a_store_that_only_claims_to_evict_is_asked_a_bounded_number_of_times() {
     impl Reclaim for Liar {
         fn reclaim(&self, _: MemoryMode, bytes: u64, _: Option<DatasetId>) -> Reclaimed {
             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Reclaimed { bytes }
+            Reclaimed { bytes, ..Reclaimed::default() }
         }
     }
     let (memory, liar) = (manager(), Arc::new(Liar(0.into())));

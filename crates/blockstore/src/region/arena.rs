@@ -10,15 +10,25 @@ use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::error::RegionError;
-use super::extents::Extent;
+use super::extents::{Extent, rounded};
 use super::shared::{Pages, SharedExtents};
-use crate::sync::Arc;
+use super::warm::{WARM_BYTES_MIN, Warm};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex};
 
 /// What one touched byte makes resident at most: a huge page of x86-64, and of arm64 with 4 KiB pages.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
+/// Freed memory may wait for the next to come up to this part of the budget: an eighth.
+const WARM_PART: u64 = 8;
+
 /// Address space reserved a byte of budget, so that fragmentation seldom refuses what the budget allows.
 const RESERVE_FACTOR: u64 = 2;
+
+/// What `len` bytes take in an arena, and are charged: no extent is shared, and each is a multiple of 64 bytes.
+pub(crate) fn arena_bytes(len: usize) -> u64 {
+    if len == 0 { 0 } else { rounded(len as u64).unwrap_or(u64::MAX) }
+}
 
 /// Memory outside the heap, reserved up front and committed page by page as it is written.
 ///
@@ -26,8 +36,11 @@ const RESERVE_FACTOR: u64 = 2;
 /// in many small runs do not refuse a large extent. A clone is another handle to the same memory; it is unmapped
 /// when the last handle, extent and `Bytes` is gone.
 ///
-/// Resident memory is at most one huge page (2 MiB) for each huge page of the range with a live byte in it, and
-/// never more than what was reserved.
+/// Freed memory goes back to the kernel, but for long extents of up to an eighth of the budget in all, which wait for
+/// the next to come: they are given back as soon as live bytes and they would be more than the budget.
+///
+/// Resident memory is at most one huge page (2 MiB) for each huge page of the range with a live or waiting byte in
+/// it, and never more than what was reserved.
 #[derive(Clone, Debug)]
 pub(crate) struct Arena {
     shared: Arc<Shared>,
@@ -38,6 +51,8 @@ struct Shared {
     /// Where in the map offset 0 of the extents lies: the first huge page boundary.
     base: usize,
     extents: SharedExtents,
+    warm: Mutex<Warm>,
+    budget_bytes: AtomicU64,
 }
 
 impl Arena {
@@ -62,21 +77,38 @@ impl Arena {
         let fault = usize::try_from(pages.fault).map_err(|_| too_large())?;
         let base = map.as_ptr().addr().next_multiple_of(fault) - map.as_ptr().addr();
         let extents = SharedExtents::new(capacity, pages);
-        Ok(Self { shared: Arc::new(Shared { map, base, extents }) })
+        let warm = Mutex::new(Warm::default());
+        Ok(Self {
+            shared: Arc::new(Shared { map, base, extents, warm, budget_bytes: AtomicU64::new(budget_bytes) }),
+        })
     }
 
     /// `len` bytes of one's own, 64-byte aligned, with unspecified content. `None`: no free run is long enough.
     pub(crate) fn allocate(&self, len: usize) -> Option<ExtentMut> {
-        let extent = self.shared.extents.allocate(u64::try_from(len).ok()?)?;
+        let extent = self.shared.allocate(u64::try_from(len).ok()?)?;
         Some(ExtentMut { held: Held { arena: self.clone(), extent: Some(extent) }, len })
+    }
+
+    /// The budget is another: what waits beyond its part of it is given back.
+    pub(crate) fn resize(&self, budget_bytes: u64) {
+        self.shared.budget_bytes.store(budget_bytes, Ordering::Relaxed);
+        self.shared.cool_to(budget_bytes / WARM_PART);
     }
 
     /// Bytes of live extents, each a multiple of 64.
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.shared.extents.live_bytes()
+        let waiting = self.shared.warm.lock().bytes();
+        self.shared.extents.live_bytes().saturating_sub(waiting)
     }
 
-    /// The most that can be resident now: the huge pages that hold a live byte.
+    /// Gives back what waits for the next to come.
+    #[cfg(test)]
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) fn cool(&self) {
+        self.shared.cool_to(0);
+    }
+
+    /// The most that can be resident now: the huge pages that hold a live or waiting byte.
     pub(crate) fn resident_bytes_max(&self) -> u64 {
         self.shared.extents.resident_bytes_max()
     }
@@ -93,8 +125,61 @@ impl Shared {
         self.map.as_mut_ptr().wrapping_add(at)
     }
 
+    fn budget_bytes(&self) -> u64 {
+        self.budget_bytes.load(Ordering::Relaxed)
+    }
+
+    fn allocate(&self, len: u64) -> Option<Extent> {
+        let len = rounded(len)?;
+        let warm = if len < WARM_BYTES_MIN { None } else { self.warm.lock().take(len) };
+        if let Some(mut extent) = warm {
+            if let Some(tail) = extent.trim(len) {
+                self.give_back(tail);
+            }
+            return Some(extent);
+        }
+        let waiting = self.warm.lock().bytes();
+        if waiting > 0 {
+            let excess = (self.extents.live_bytes() + len).saturating_sub(self.budget_bytes());
+            self.cool_to(waiting.saturating_sub(excess));
+        }
+        self.extents.allocate(len).or_else(|| {
+            self.cool_to(0);
+            self.extents.allocate(len)
+        })
+    }
+
+    /// Takes back an extent that was written to; it may wait for the next to come.
     fn free(&self, extent: Extent) {
+        let mut warm = self.warm.lock();
+        let keep =
+            extent.len() >= WARM_BYTES_MIN && warm.bytes() + extent.len() <= self.budget_bytes() / WARM_PART;
+        if keep {
+            warm.put(extent);
+        } else {
+            drop(warm);
+            self.give_back(extent);
+        }
+    }
+
+    fn give_back(&self, extent: Extent) {
         self.extents.free(extent, |pages| self.discard(pages));
+    }
+
+    /// Gives waiting extents back until they are at most so many bytes.
+    fn cool_to(&self, bytes: u64) {
+        loop {
+            let mut warm = self.warm.lock();
+            if warm.bytes() <= bytes {
+                return;
+            }
+            let longest = warm.take_longest();
+            drop(warm);
+            match longest {
+                Some(extent) => self.give_back(extent),
+                None => return,
+            }
+        }
     }
 
     /// Gives whole pages back to the kernel; they read as zeros afterwards.
@@ -130,7 +215,7 @@ impl Held {
     /// Keeps the first `len` bytes, rounded up to 64, and frees the rest.
     fn trim(&mut self, len: usize) {
         if let Some(tail) = self.extent.as_mut().and_then(|extent| extent.trim(len as u64)) {
-            self.arena.shared.free(tail);
+            self.arena.shared.give_back(tail);
         }
     }
 }

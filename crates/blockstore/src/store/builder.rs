@@ -122,7 +122,9 @@ impl BlockStoreBuilder {
         self
     }
 
-    /// The eviction policy, made once for each kind of memory. [`Lru`] when not set.
+    /// What makes the eviction policy, once for each kind of memory: [`Sieve::new`](crate::policy::Sieve::new), say, or
+    /// [`policy::by_name("sieve")?`](crate::policy::by_name). [`Lru`] when not set; [`policy`](crate::policy) says
+    /// which one when.
     #[must_use]
     pub fn policy<P: EvictionPolicy + 'static>(mut self, make: impl Fn() -> P + Send + 'static) -> Self {
         self.policy = Box::new(move || Box::new(make()));

@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
+use larder_blockstore::codec::{ChunkBuffer, ChunkReader, Codec, CodecError, CodecId};
 use larder_blockstore::{
-    BlockStore, BlockStoreBuilder, Computed, Error, Event, RegionError, StorageLevel, StoredDataset,
+    BlockStore, BlockStoreBuilder, Computed, Error, Event, MemoryMode, RegionError, StorageLevel,
+    StoredDataset,
 };
 
 use crate::support::{SPILLING_LEVELS, World, assert_empty, put, read, record, stored};
@@ -71,7 +73,8 @@ fn a_spill_that_finds_no_room_leaves_its_block_in_memory_and_refuses_the_newcome
         assert!(stored(&a, 0, [record(1, 4_100)]) && stored(&a, 1, [record(2, 4_100)]), "{level}");
         assert!(!stored(&b, 0, [record(3, 4_100)]), "{level}");
         assert_eq!(a.status().blocks_in_memory, 2, "{level}");
-        assert_eq!(a.status().counters.disk_errors, 2, "each was tried once: {level}");
+        let tries = a.status().counters.disk_errors;
+        assert!((2..=4).contains(&tries), "two requests try each of two blocks once: {tries} at {level}");
         let error = a.evict(0).unwrap_err();
         assert!(matches!(error, Error::Disk { .. }) && error.to_string().contains("`a`"), "{error}");
         assert_eq!(read(&a.get(0).unwrap().unwrap()), [record(1, 4_100)], "{level}");
@@ -94,6 +97,58 @@ fn a_full_disk_makes_no_request_try_every_block() {
     let tries = a.status().counters.disk_errors;
     assert!((1..=20).contains(&tries), "{tries} spills were tried");
     assert_eq!(a.status().blocks_in_memory, 60);
+}
+
+#[test]
+fn blocks_that_cannot_be_written_do_not_keep_others_from_leaving() {
+    let world = World::with(100_000, limited(64));
+    let (cold, b) =
+        (world.dataset("cold", StorageLevel::MEMORY_AND_DISK), world.dataset("b", StorageLevel::MEMORY_ONLY));
+    for partition in 0..6 {
+        assert!(stored(&cold, partition, [record(partition.into(), 1_000)]));
+    }
+    for partition in 0..75 {
+        assert!(stored(&b, partition, [record(partition.into(), 1_000)]));
+    }
+    let c = world.dataset("c", StorageLevel::MEMORY_ONLY);
+    assert!(stored(&c, 0, [record(3, 20_000)]), "b's blocks need no disk to leave");
+    assert_eq!(cold.status().blocks_in_memory, 6);
+    let failed = cold.status().counters.spills_failed;
+    assert_eq!(failed, 6, "each was tried once");
+    let task = world.store.memory().task();
+    assert!(task.reserve(MemoryMode::Heap, 20_000).is_ok());
+    assert_eq!(
+        cold.status().counters.spills_failed,
+        failed,
+        "those that could not leave are not tried first"
+    );
+}
+
+#[test]
+fn values_that_cannot_be_encoded_stay_in_memory_and_are_counted() {
+    let world = World::new(12_000);
+    let broken = world.store.dataset_with("broken", Unencodable, |_: &u64| 0);
+    let broken = broken.level(StorageLevel::MEMORY_AND_DISK).build().unwrap();
+    drop(broken.get_or_compute(0, |out| (0..1_000).try_for_each(|n| out.push(n))).unwrap());
+    assert!(!stored(&world.dataset("b", StorageLevel::MEMORY_ONLY), 0, [record(1, 11_000)]));
+    assert_eq!(broken.status().counters.spills_failed, 1);
+    assert_eq!(broken.get(0).unwrap().unwrap().len(), 1_000);
+}
+
+struct Unencodable;
+
+impl Codec<u64> for Unencodable {
+    fn id(&self) -> CodecId {
+        CodecId { id: 300, version: 1 }
+    }
+
+    fn encode(&self, _record: &u64, _out: &mut ChunkBuffer) -> Result<(), CodecError> {
+        Err(CodecError::Encode { codec: self.id(), source: "on purpose".into() })
+    }
+
+    fn decode(&self, input: &mut ChunkReader<'_>) -> Result<u64, CodecError> {
+        Err(CodecError::Truncated { offset: input.offset(), missing: 8 })
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn name(event: &Event) -> &'static str {
         Event::Corrupt { .. } => "corrupt",
         Event::Refused { .. } => "refused",
         Event::Removed { .. } => "removed",
+        Event::SpillFailed { .. } => "spill failed",
         Event::DiskError { .. } => "disk error",
         Event::DirectoryFailed { .. } => "directory failed",
         Event::UnderReplicated { .. } => "under-replicated",
@@ -109,6 +110,7 @@ fn events_and_counters_say_the_same() {
     let datasets: Vec<_> = all_levels().into_iter().map(|level| world.dataset("d", level)).collect();
     let two = world.dataset("two", StorageLevel::MEMORY_ONLY_2);
     drop(put(&two, 0, [record(1, 10)]).unwrap());
+    drop(put(&two, 1, [record(1, 50_000)]).unwrap());
     for round in 0..6_u32 {
         for dataset in &datasets {
             // Where the disk is full, that is an error, and told.
@@ -131,9 +133,13 @@ fn events_and_counters_say_the_same() {
         [misses, stored, evictions, spills, promotions]
     );
     assert_eq!([of("refused"), of("removed"), of("disk error")], [refused, removed, disk_errors]);
+    assert_eq!(of("spill failed"), all.spills_failed);
     assert_eq!([of("hit"), of("computed")], [all.hits(), all.computed + all.recomputed]);
     assert_eq!(of("under-replicated"), 1);
-    assert!(disk_errors > 0 && promotions > 0 && evictions > 0 && refused > 0, "{all:?}");
+    assert!(
+        disk_errors > 0 && promotions > 0 && evictions > 0 && refused > 0 && all.spills_failed > 0,
+        "{all:?}"
+    );
 }
 
 #[test]

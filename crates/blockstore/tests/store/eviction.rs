@@ -1,11 +1,15 @@
 //! Who goes when memory is short: behaviours 9, 12, 15 and 17.
 
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use larder_blockstore::codec::{Bincode, ChunkBuffer, ChunkReader, Codec, CodecError, CodecId};
-use larder_blockstore::{HeapSize, Residence, StorageLevel, StoredDataset};
+use larder_blockstore::{HeapSize, MemoryMode, Residence, StorageLevel, StoredDataset};
 
-use crate::support::{SPILLING_LEVELS, World, memory_levels, off_heap_only, put, read, record, stored};
+use crate::support::{
+    PATIENCE, SPILLING_LEVELS, World, memory_levels, off_heap_only, on_a_thread, put, read, record, stored,
+};
 
 const BLOCK: usize = 4_100;
 
@@ -267,6 +271,32 @@ fn a_victim_that_cannot_be_written_stays_and_the_next_one_goes() {
     assert_eq!(read(&first.get(0).unwrap().unwrap()), block(1));
     assert!(first.evict(0).unwrap(), "the next try may succeed");
     assert_eq!(read(&first.get(0).unwrap().unwrap()), block(1));
+}
+
+#[test]
+fn a_request_that_needs_what_another_is_about_to_evict_waits_for_it() {
+    let world = World::new(100_000);
+    let (first, hook) = hooked(&world);
+    assert!(stored(&first, 0, [record(1, 95_000)]));
+    let (spilling, go_on) = (channel::<()>(), channel::<()>());
+    *hook.lock().unwrap() = Some(Box::new(move || {
+        spilling.0.send(()).unwrap();
+        go_on.1.recv_timeout(PATIENCE).unwrap();
+        Ok(())
+    }));
+    let memory = world.store.memory().clone();
+    let evicting = on_a_thread(move || memory.task().reserve(MemoryMode::Heap, 10_000));
+    spilling.1.recv_timeout(PATIENCE).unwrap();
+    let memory = world.store.memory().clone();
+    let waiting = on_a_thread(move || memory.task().reserve(MemoryMode::Heap, 10_000));
+    let second = world.dataset("second", StorageLevel::MEMORY_ONLY);
+    let storing = on_a_thread(move || stored(&second, 0, [record(2, 10_000)]).then_some(second));
+    assert!(waiting.recv_timeout(Duration::from_millis(50)).is_err(), "nothing is free yet");
+    go_on.0.send(()).unwrap();
+    assert!(evicting.recv_timeout(PATIENCE).unwrap().is_ok());
+    assert!(waiting.recv_timeout(PATIENCE).unwrap().is_ok());
+    assert!(storing.recv_timeout(PATIENCE).unwrap().is_some());
+    assert_eq!(first.status().counters.spills, 1);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 #![cfg(not(any(loom, shuttle)))]
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod budget;
 #[cfg(test)]
 mod codecs;
@@ -23,6 +25,8 @@ mod events;
 #[cfg(test)]
 mod eviction;
 #[cfg(test)]
+mod grants;
+#[cfg(test)]
 mod hammer;
 #[cfg(test)]
 mod levels;
@@ -30,6 +34,8 @@ mod levels;
 mod panics;
 #[cfg(test)]
 mod pins;
+#[cfg(test)]
+mod policies;
 #[cfg(test)]
 mod replication;
 #[cfg(test)]

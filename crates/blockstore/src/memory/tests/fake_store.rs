@@ -93,6 +93,6 @@ impl Reclaim for FakeStore {
             hook(times);
             *self.hook.lock() = Some(hook);
         }
-        Reclaimed { bytes: evicted }
+        Reclaimed { bytes: evicted, ..Reclaimed::default() }
     }
 }

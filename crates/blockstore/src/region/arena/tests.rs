@@ -57,6 +57,7 @@ fn whole_chunks_start_at_huge_pages_and_share_none() {
     assert!(chunks.iter().all(|chunk| chunk.as_ptr().addr().is_multiple_of(2 * MIB)));
     assert_eq!(arena.resident_bytes_max(), 14 * MIB as u64);
     drop((chunks, small));
+    arena.cool();
     assert_eq!(arena.resident_bytes_max(), 0);
 }
 
@@ -97,7 +98,39 @@ fn reserving_commits_nothing_and_freed_pages_go_back_to_the_kernel() {
         drop(live.swap_remove(random.index(live.len())));
         assert!(resident_bytes(&arena) <= arena.resident_bytes_max());
     }
-    assert_eq!((arena.used_bytes(), resident_bytes(&arena)), (0, 0));
+    assert_eq!(arena.used_bytes(), 0);
+    assert!(arena.shared.warm.lock().bytes() <= 16 << 20, "an eighth may wait");
+    arena.cool();
+    assert_eq!(resident_bytes(&arena), 0);
+}
+
+#[test]
+fn a_long_extent_finds_the_pages_of_the_one_before_it() {
+    let arena = Arena::new(64 << 20).unwrap();
+    let mut first = arena.allocate(4 * MIB).unwrap();
+    first.fill(1);
+    let address = first.as_ptr().addr();
+    drop(first);
+    assert_eq!((arena.used_bytes(), resident_bytes(&arena)), (0, 4 << 20));
+    let similar = arena.allocate(4 * MIB - 100_000).unwrap();
+    assert_eq!(similar.as_ptr().addr(), address);
+    let shorter = arena.allocate(2 * MIB).unwrap();
+    assert_ne!(shorter.as_ptr().addr(), address);
+    drop((similar, shorter));
+    assert!(arena.shared.warm.lock().bytes() <= 8 << 20);
+}
+
+#[test]
+fn what_waits_goes_back_before_live_bytes_and_it_exceed_the_budget() {
+    let arena = Arena::new(64 << 20).unwrap();
+    let extents: Vec<_> = (0..2).map(|_| arena.allocate(4 * MIB).unwrap()).collect();
+    extents.into_iter().for_each(|mut extent| extent.fill(1));
+    assert_eq!(arena.shared.warm.lock().bytes(), 8 << 20);
+    let live: Vec<_> = (0..60).map(|_| arena.allocate(MIB).unwrap()).collect();
+    assert_eq!(arena.used_bytes(), 60 << 20);
+    assert_eq!(arena.shared.warm.lock().bytes(), 4 << 20);
+    drop(live);
+    assert_eq!(arena.used_bytes(), 0);
 }
 
 #[test]
@@ -144,5 +177,6 @@ fn four_threads_write_read_and_drop_without_touching_each_other() {
         }
     });
     arena.shared.extents.validate();
+    arena.cool();
     assert_eq!((arena.used_bytes(), resident_bytes(&arena)), (0, 0));
 }
