@@ -8,11 +8,7 @@ const EDGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/debian-d
 
 fn main() -> Result<(), Error> {
     let checkpoints = std::env::temp_dir().join(format!("larder-quickstart-{}", std::process::id()));
-    let context = Context::builder()
-        .threads(2)
-        .memory("64MiB")
-        .checkpoints(checkpoints.display().to_string())
-        .build()?;
+    let context = Context::builder().threads(2).memory("64MiB").checkpoints(&checkpoints).build()?;
 
     // Nothing is read yet: a dataset is a plan.
     let edges = context

@@ -63,7 +63,7 @@ impl Options {
             .off_heap(self.off_heap.as_str())
             .cancel_on_ctrl_c(true);
         if let Some(directory) = &self.checkpoint {
-            builder = builder.checkpoints(directory.display().to_string());
+            builder = builder.checkpoints(directory);
         }
         Ok(builder.build()?)
     }

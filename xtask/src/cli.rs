@@ -24,6 +24,7 @@ pub(crate) enum Task {
     Test,
     /// Check the formatting, the lints and the documentation of all packages, with warnings denied.
     ///
+    /// That includes the fuzz targets and the peers, which no other build compiles; libFuzzer needs a C++ compiler.
     /// Needs rustfmt and clippy, which rustup brings; for --deny also cargo-deny.
     Lint(Lint),
     /// Run the examples in release mode on real data, and compare what they print where it must be the same.

@@ -33,6 +33,12 @@ impl Project {
         Ok(Self { root, target, packages })
     }
 
+    /// Where the packages of the workspace are described.
+    #[cfg(test)]
+    pub(crate) fn manifests(&self) -> impl Iterator<Item = &str> {
+        self.packages.iter().filter_map(|package| package.get("manifest_path")?.as_str())
+    }
+
     /// The package of the workspace that has an example of this name.
     pub(crate) fn package_with_example(&self, example: &str) -> Option<&str> {
         let is_example = |target: &Value| {

@@ -18,8 +18,8 @@ impl<T: Data> Dataset<T> {
     /// All records, in order.
     ///
     /// # Errors
-    /// [`Error::Task`] when a task fails as often as it may, [`Error::Cancelled`], [`Error::LostTooOften`]. So do
-    /// all actions.
+    /// [`Error::Task`] when a task fails as often as it may, [`Error::Merge`] when a closure panics while results of
+    /// partitions are merged, [`Error::Cancelled`], [`Error::LostTooOften`]. So do all actions.
     pub fn collect(&self) -> Result<Vec<T>, Error> {
         let parts = self.run(&|_, mut pipeline| {
             let mut records = Vec::new();
@@ -71,7 +71,7 @@ impl<T: Data> Dataset<T> {
             }
             Ok(folded)
         })?;
-        Ok(parts.into_iter().fold(zero, merge))
+        self.context().merge(self.id(), || parts.into_iter().fold(zero, merge))
     }
 
     /// Reduces all records to one, in order; none if there is no record.
@@ -88,7 +88,7 @@ impl<T: Data> Dataset<T> {
             }
             Ok(reduced)
         })?;
-        Ok(parts.into_iter().flatten().reduce(|left, right| f(left, &right)))
+        self.context().merge(self.id(), || parts.into_iter().flatten().reduce(|left, right| f(left, &right)))
     }
 
     /// The first `n` records. Looks at one partition first and at more only if there were not enough.
@@ -155,9 +155,11 @@ impl<T: Data> Dataset<T> {
             })?;
             Ok(best.finish())
         })?;
-        let mut best = Best { n, compare: &compare, records: Vec::new(), least: None };
-        parts.iter().flatten().for_each(|record| best.offer(record));
-        Ok(best.finish())
+        self.context().merge(self.id(), || {
+            let mut best = Best { n, compare: &compare, records: Vec::new(), least: None };
+            parts.iter().flatten().for_each(|record| best.offer(record));
+            best.finish()
+        })
     }
 
     /// Calls `f` with the number and the records of each partition, in tasks. A task that fails is tried again, so
@@ -209,11 +211,13 @@ impl<K: Key, V: Data> Dataset<(K, V)> {
             })?;
             Ok(counts)
         })?;
-        let mut counts: Counts<K> = IndexMap::default();
-        for (key, count) in parts.into_iter().flatten() {
-            *counts.entry(key).or_default() += count;
-        }
-        Ok(counts.into_iter().collect())
+        self.context().merge(self.id(), || {
+            let mut counts: Counts<K> = IndexMap::default();
+            for (key, count) in parts.into_iter().flatten() {
+                *counts.entry(key).or_default() += count;
+            }
+            counts.into_iter().collect()
+        })
     }
 }
 

@@ -5,6 +5,7 @@ mod builder;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use larder_blockstore::BlockStore;
 use larder_checkpoint::CheckpointStore;
@@ -13,12 +14,13 @@ use parking_lot::Mutex;
 
 pub use self::builder::{ByteAmount, ContextBuilder};
 use crate::data::Data;
-use crate::dataset::{Dataset, bury};
+use crate::dataset::Dataset;
 use crate::error::{Error, dataset_label};
 use crate::job::{Job, Slots};
 use crate::node::{Node, OpenLeaf};
 use crate::persist::StorageStatus;
 use crate::progress::Progress;
+use crate::task::Place;
 
 /// Makes datasets and runs their jobs: threads, a block store, the lineage graph.
 ///
@@ -96,7 +98,11 @@ impl Context {
             persisted.retain(|_, node| node.strong_count() > 0);
             persisted.iter().filter_map(|(id, node)| Some((*id, node.upgrade()?))).collect()
         };
-        nodes.into_iter().filter_map(|(id, node)| storage_status(id, &node)).collect()
+        let status = |(id, node): (NodeId, Arc<Node>)| {
+            let compute_time = self.graph().lock().costs(id).sum();
+            storage_status(id, &node, compute_time)
+        };
+        nodes.into_iter().filter_map(status).collect()
     }
 
     /// Removes a stored block from all tiers, as if a machine had been lost: the next job that needs it computes it
@@ -155,14 +161,25 @@ impl Context {
         Ok(Dataset::new(self.clone(), id, node))
     }
 
-    /// Puts a source in the place of a dataset's operation and parents.
+    /// Puts a source in the place of a dataset's operation and parents, for planners in one step.
     pub(crate) fn cut(&self, id: NodeId, node: &Arc<Node>, open: Arc<OpenLeaf>) -> Result<(), Error> {
-        // First the source: a task that finds no parents finds the source.
-        node.replace_compute(open);
-        let truncated = self.graph().lock().truncate(id, Arc::clone(node))?;
-        drop(truncated.previous);
-        bury(truncated.freed);
+        let mut graph = self.graph().lock();
+        let truncated = graph.truncate(id, Arc::clone(node))?;
+        let operation = node.replace_compute(open);
+        drop(graph);
+        drop((operation, truncated));
         Ok(())
+    }
+
+    /// Notes how long a block took to compute.
+    pub(crate) fn measured(&self, place: Place, time: Duration) {
+        // A dataset that is gone meanwhile needs no measurement.
+        drop(self.graph().lock().set_cost(place.node, place.partition, time));
+    }
+
+    /// How long a block took to compute, if it was measured.
+    pub(crate) fn compute_time(&self, place: Place) -> Option<Duration> {
+        self.graph().lock().cost(place.node, place.partition)
     }
 
     pub(crate) fn note_persisted(&self, id: NodeId, node: &Arc<Node>) {
@@ -206,30 +223,30 @@ impl Inner {
     }
 }
 
-fn storage_status(id: NodeId, node: &Node) -> Option<StorageStatus> {
-    let persisted = node.persisted()?;
-    let status = persisted.status();
+fn storage_status(id: NodeId, node: &Node, compute_time: Duration) -> Option<StorageStatus> {
+    let (level, status) = node.look_at_persisted(|persisted| (persisted.level(), persisted.status()))?;
     Some(StorageStatus {
         id,
         name: node.name().to_string(),
-        level: persisted.level(),
+        level,
         partitions: node.partitions(),
         cached_partitions: status.blocks as u32,
         records: status.records,
         heap_bytes: status.heap_bytes,
         off_heap_bytes: status.off_heap_bytes,
         disk_bytes: status.disk_bytes,
+        compute_time,
         counters: status.counters,
     })
 }
 
 /// How a dataset stands in the lineage as text.
-pub(crate) fn describe(id: NodeId, node: &Arc<Node>) -> NodeDescription {
+pub(crate) fn describe(graph: &Graph<Arc<Node>>, id: NodeId, node: &Arc<Node>) -> NodeDescription {
     let text = match node.user_name() {
         Some(name) => format!("{name}: {}", node.operation()),
         None => node.operation().to_owned(),
     };
-    let storage = storage_status(id, node).map(|status| {
+    let storage = storage_status(id, node, graph.costs(id).sum()).map(|status| {
         let bytes = |bytes: u64| bytesize::ByteSize::b(bytes).display().iec();
         let mut text = format!("{}; CachedPartitions: {}", status.level, status.cached_partitions);
         for (tier, size) in [
@@ -240,6 +257,9 @@ pub(crate) fn describe(id: NodeId, node: &Arc<Node>) -> NodeDescription {
             if size > 0 {
                 text.push_str(&format!("; {tier}: {}", bytes(size)));
             }
+        }
+        if status.compute_time > Duration::ZERO {
+            text.push_str(&format!("; ComputeTime: {:.1?}", status.compute_time));
         }
         text
     });

@@ -1,6 +1,5 @@
 //! Datasets: handles on nodes of the lineage graph.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -40,45 +39,10 @@ impl Drop for Handle {
     fn drop(&mut self) {
         if self.node.persisted().is_some_and(|persisted| !persisted.stays_with_dataset()) {
             self.context.forget_persisted(self.id);
-            drop(self.node.replace_persisted(None));
+            drop(self.node.take_persisted());
         }
         let freed = self.context.graph().lock().release(self.id);
-        bury(freed.unwrap_or_default());
-    }
-}
-
-thread_local! {
-    /// Nodes that this thread is about to drop.
-    static DEAD: RefCell<Option<Vec<Arc<Node>>>> = const { RefCell::new(None) };
-}
-
-/// Drops nodes one after the other. A node's closures may own the last handles of other datasets: what those free
-/// joins the queue, so that drops do not nest.
-pub(crate) fn bury(nodes: Vec<Arc<Node>>) {
-    struct Done;
-
-    impl Drop for Done {
-        fn drop(&mut self) {
-            DEAD.set(None);
-        }
-    }
-
-    let queued = DEAD.try_with(|dead| match &mut *dead.borrow_mut() {
-        Some(queue) => {
-            queue.extend(nodes);
-            true
-        }
-        empty => {
-            *empty = Some(nodes);
-            false
-        }
-    });
-    if queued != Ok(false) {
-        return;
-    }
-    let _done = Done;
-    while let Some(node) = DEAD.with_borrow_mut(|dead| dead.as_mut().and_then(Vec::pop)) {
-        drop(node);
+        drop(freed);
     }
 }
 
@@ -140,13 +104,14 @@ impl<T: Data> Dataset<T> {
         self.handle.node.partitioner()
     }
 
-    /// The lineage as an indented tree: one line a dataset, with level, cached partitions and sizes of those that
-    /// are persisted.
+    /// The lineage as an indented tree: one line a dataset, with level, cached partitions, sizes and compute time
+    /// of those that are persisted.
     ///
     /// # Errors
     /// None in practice: a dataset that has a handle is in the graph.
     pub fn to_debug_string(&self) -> Result<String, Error> {
-        Ok(self.context().graph().lock().debug_string(self.id(), describe)?)
+        let graph = self.context().graph().lock();
+        Ok(graph.debug_string(self.id(), |id, node| describe(&graph, id, node))?)
     }
 
     /// The lineage in Graphviz's DOT language.
@@ -154,7 +119,8 @@ impl<T: Data> Dataset<T> {
     /// # Errors
     /// As [`to_debug_string`](Self::to_debug_string).
     pub fn to_dot(&self) -> Result<String, Error> {
-        Ok(self.context().graph().lock().to_dot(self.id(), describe)?)
+        let graph = self.context().graph().lock();
+        Ok(graph.to_dot(self.id(), |id, node| describe(&graph, id, node))?)
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

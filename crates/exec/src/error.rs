@@ -16,9 +16,9 @@ pub enum Error {
     /// A task failed as often as it may; the job was given up. What other tasks cached stays.
     #[error("dataset {dataset}, partition {partition}, attempt {attempt} of {attempts}: {cause}")]
     Task {
-        /// Name and id of the dataset whose operation failed.
+        /// Name and id of the dataset whose operation failed; with `, map side` if it was preparing a shuffle.
         dataset: String,
-        /// The partition the task was for.
+        /// Which of its partitions; on the map side, which of those that the shuffle reads.
         partition: u32,
         /// Which attempt this was, from 1.
         attempt: u32,
@@ -28,19 +28,39 @@ pub enum Error {
         #[source]
         cause: Box<Cause>,
     },
+    /// All tasks were done, and merging their results failed: on the thread that called the action, where nothing
+    /// is tried again.
+    #[error("dataset {dataset}, merging the results of its partitions: {cause}")]
+    Merge {
+        /// Name and id of the dataset.
+        dataset: String,
+        /// Why it failed.
+        #[source]
+        cause: Box<Cause>,
+    },
     /// The job was cancelled. The context can be used again.
     #[error("the job was cancelled")]
     Cancelled,
     /// Blocks were lost faster than they could be computed again.
     #[error(
-        "{what} of dataset {dataset} was lost again after {rounds} rounds of computing it; give the context more memory or a disk"
+        "{what} of dataset {dataset}, or of one it is computed from, was lost again in each of {rounds} rounds that got no further; give the context more memory or a disk"
     )]
     LostTooOften {
         /// What was lost.
         what: &'static str,
         /// Name and id of the dataset the job was for.
         dataset: String,
-        /// How many times the stage was planned anew.
+        /// How many rounds in a row got no further.
+        rounds: u32,
+    },
+    /// The lineage changed again and again while a job of it ran: datasets were checkpointed under it.
+    #[error(
+        "the lineage of dataset {dataset} was cut under its job in each of {rounds} rounds that got no further; run the action again when fewer checkpoints are made beside it"
+    )]
+    LineageUnsettled {
+        /// Name and id of the dataset the job was for.
+        dataset: String,
+        /// How many rounds in a row got no further.
         rounds: u32,
     },
     /// A setting of the context is impossible.

@@ -4,12 +4,11 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use larder_lineage::NodeId;
-
 use crate::batch::{Batch, SharedBatch};
 use crate::data::Data;
 use crate::error::TaskError;
 use crate::pipeline::{AnySource, Pipeline, Source};
+use crate::task::Place;
 
 /// A partition in memory that can be read again and again.
 pub(crate) trait Replay {
@@ -17,13 +16,13 @@ pub(crate) trait Replay {
 }
 
 /// Runs a pipeline into memory and gives one that reads it from there, of depth zero.
-pub(crate) fn gather<T: Data>(node: NodeId, mut pipeline: Pipeline) -> Result<Pipeline, TaskError> {
+pub(crate) fn gather<T: Data>(place: Place, mut pipeline: Pipeline) -> Result<Pipeline, TaskError> {
     let mut batches = VecDeque::new();
     pipeline.for_each_batch::<T>(|batch| {
         batches.push_back(batch);
         Ok(())
     })?;
-    Ok(Pipeline::new(pipeline.task(), node, AnySource::flat(Gathered(batches))))
+    Ok(Pipeline::new(pipeline.task(), place, AnySource::flat(Gathered(batches))))
 }
 
 struct Gathered<T>(VecDeque<Batch<T>>);
@@ -35,17 +34,17 @@ impl<T> Source<T> for Gathered<T> {
 }
 
 /// Runs a pipeline into memory, to be read several times.
-pub(crate) fn share<T: Data>(node: NodeId, mut pipeline: Pipeline) -> Result<Box<dyn Replay>, TaskError> {
+pub(crate) fn share<T: Data>(place: Place, mut pipeline: Pipeline) -> Result<Box<dyn Replay>, TaskError> {
     let mut batches = Vec::new();
     pipeline.for_each_batch::<T>(|batch| {
         batches.push(batch.share());
         Ok(())
     })?;
-    Ok(Box::new(Replayed { node, pipeline, batches: batches.into() }))
+    Ok(Box::new(Replayed { place, pipeline, batches: batches.into() }))
 }
 
 struct Replayed<T> {
-    node: NodeId,
+    place: Place,
     /// At its end; kept for its task.
     pipeline: Pipeline,
     batches: Rc<[SharedBatch<T>]>,
@@ -54,7 +53,7 @@ struct Replayed<T> {
 impl<T: Data> Replay for Replayed<T> {
     fn replay(&self) -> Pipeline {
         let source = SharedBatches { batches: Rc::clone(&self.batches), at: 0 };
-        Pipeline::new(self.pipeline.task(), self.node, AnySource::flat(source))
+        Pipeline::new(self.pipeline.task(), self.place, AnySource::flat(source))
     }
 }
 

@@ -3,28 +3,42 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 thread_local! {
-    /// The job whose task this thread runs.
-    static CURRENT: RefCell<Option<Arc<Job>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
+
+/// The job that this thread works for.
+struct Current {
+    job: Arc<Job>,
+    /// Whether it runs one of its tasks.
+    in_task: bool,
+}
+
+/// How long a waiter sleeps before it looks whether its job was cancelled.
+pub(crate) const CANCEL_CHECK: Duration = Duration::from_millis(20);
 
 /// One run of an action.
 #[derive(Debug, Default)]
 pub(crate) struct Job {
     halted: AtomicBool,
     cancelled: AtomicBool,
-    /// The job one of whose tasks started this one.
+    /// The job that needs this one: one of its tasks started it, or it has to find out something before they can run.
     parent: Option<Arc<Job>>,
 }
 
 impl Job {
-    /// A job of this thread: of the task it runs, if it runs one.
+    /// A job of this thread: of the job it works for, if there is one.
     pub(crate) fn start() -> Arc<Self> {
-        let parent = CURRENT.with_borrow(Option::clone);
-        Arc::new(Self { parent, ..Self::default() })
+        Arc::new(Self { parent: Self::current(), ..Self::default() })
+    }
+
+    /// The job that this thread works for.
+    pub(crate) fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(|current| current.as_ref().map(|current| Arc::clone(&current.job)))
     }
 
     /// Makes the tasks of this job end at their next batch.
@@ -50,21 +64,31 @@ impl Job {
 
 /// Whether this thread runs a task already, so that a job it starts runs on it alone.
 pub(crate) fn in_task() -> bool {
-    CURRENT.with_borrow(Option::is_some)
+    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| current.in_task))
 }
 
-/// Marks this thread as running a task of a job, until it drops.
-pub(crate) struct InTask {
-    outer: Option<Arc<Job>>,
+/// Marks this thread as working for a job, until it drops.
+pub(crate) struct WorksFor {
+    outer: Option<Current>,
 }
 
-impl InTask {
-    pub(crate) fn enter(job: &Arc<Job>) -> Self {
-        Self { outer: CURRENT.replace(Some(Arc::clone(job))) }
+impl WorksFor {
+    /// It runs a task of the job.
+    pub(crate) fn task_of(job: &Arc<Job>) -> Self {
+        Self::enter(Current { job: Arc::clone(job), in_task: true })
+    }
+
+    /// It runs the job itself: jobs it starts are cancelled with it.
+    pub(crate) fn job(job: &Arc<Job>) -> Self {
+        Self::enter(Current { job: Arc::clone(job), in_task: in_task() })
+    }
+
+    fn enter(current: Current) -> Self {
+        Self { outer: CURRENT.replace(Some(current)) }
     }
 }
 
-impl Drop for InTask {
+impl Drop for WorksFor {
     fn drop(&mut self) {
         CURRENT.set(self.outer.take());
     }

@@ -54,12 +54,12 @@ impl<T: Data> Dataset<T> {
     /// cannot be computed again; later actions fail then.
     pub fn unpersist(&self) {
         self.context().forget_persisted(self.id());
-        drop(self.node().replace_persisted(None));
+        drop(self.node().take_persisted());
     }
 
     /// The level it is persisted at, if it is.
     #[must_use]
     pub fn storage_level(&self) -> Option<StorageLevel> {
-        self.node().persisted().map(|persisted| persisted.level())
+        self.node().storage_level()
     }
 }

@@ -47,6 +47,7 @@ mod persist;
 mod pipeline;
 mod prepared;
 mod progress;
+mod remains;
 mod save;
 mod scheduler;
 mod shuffle;

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use larder_blockstore::StorageLevel;
 use larder_lineage::NodeId;
 use parking_lot::Mutex;
 
@@ -14,8 +15,9 @@ use crate::ops::concat;
 use crate::partitioner::Partitioner;
 use crate::persist::Persisted;
 use crate::pipeline::{AnyOperator, AnySource, Pipeline};
+use crate::remains::{Owned, Remains};
 use crate::shuffle::AnyShuffle;
-use crate::task::Task;
+use crate::task::{Place, Task};
 
 /// Opens a partition that has no inputs.
 pub(crate) type OpenLeaf = dyn Fn(&Task, u32) -> Result<AnySource, TaskError> + Send + Sync;
@@ -84,9 +86,9 @@ struct NodeState {
 /// What the engine must do with pipelines whose record type only the dataset knows.
 pub(crate) struct TypeHooks {
     /// Runs a pipeline into memory.
-    pub(crate) gather: fn(NodeId, Pipeline) -> Result<Pipeline, TaskError>,
+    pub(crate) gather: fn(Place, Pipeline) -> Result<Pipeline, TaskError>,
     /// Runs a pipeline into memory, to be read several times.
-    pub(crate) share: fn(NodeId, Pipeline) -> Result<Box<dyn gather::Replay>, TaskError>,
+    pub(crate) share: fn(Place, Pipeline) -> Result<Box<dyn gather::Replay>, TaskError>,
     /// Reads pipelines one after the other.
     pub(crate) chain: fn(Vec<Pipeline>) -> AnySource,
     /// Opens a coalesced partition whose inputs are opened one after the other.
@@ -154,28 +156,33 @@ impl Node {
         self.state.lock().compute.clone()
     }
 
-    pub(crate) fn prepare(&self) -> Option<Arc<dyn Prepare>> {
-        self.state.lock().prepare.clone()
+    /// What must be found before its tasks can run, if it is not known yet.
+    pub(crate) fn unprepared(&self) -> Option<Arc<dyn Prepare>> {
+        self.state.lock().prepare.as_ref().filter(|prepare| !prepare.is_ready()).cloned()
     }
 
     pub(crate) fn shuffle(&self, dependency: usize) -> Option<Arc<dyn AnyShuffle>> {
-        match self.compute() {
+        match &self.state.lock().compute {
             Compute::Whole(whole) => whole.shuffle(dependency),
             _ => None,
         }
     }
 
-    /// Puts a source in the place of the operation, for when the lineage is cut. Whoever holds the old operation
-    /// may go on with it.
-    pub(crate) fn replace_compute(&self, open: Arc<OpenLeaf>) {
+    /// Puts a source in the place of the operation, for when the lineage is cut, and hands out what stood there.
+    /// Whoever holds the old operation may go on with it.
+    pub(crate) fn replace_compute(&self, open: Arc<OpenLeaf>) -> Remains {
         let mut state = self.state.lock();
-        let previous = (std::mem::replace(&mut state.compute, Compute::Leaf(open)), state.prepare.take());
-        drop(state);
-        drop(previous);
+        let compute = std::mem::replace(&mut state.compute, Compute::Leaf(open));
+        Remains::of(Owned { compute: Some(compute), prepare: state.prepare.take(), persisted: None })
     }
 
     pub(crate) fn persisted(&self) -> Option<Arc<dyn Persisted>> {
         self.state.lock().persisted.clone()
+    }
+
+    /// Takes away the stored blocks, and hands them out.
+    pub(crate) fn take_persisted(&self) -> Remains {
+        Remains::of(Owned { persisted: self.replace_persisted(None), ..Owned::default() })
     }
 
     /// Sets or takes away the stored blocks, and gives back what was there.
@@ -195,11 +202,42 @@ impl Node {
         }
     }
 
+    /// Whether the map task of this partition left its output for this dependency.
+    pub(crate) fn has_shuffle_output(&self, dependency: usize, map_partition: u32) -> bool {
+        match &self.state.lock().compute {
+            Compute::Whole(whole) => {
+                whole.shuffle(dependency).is_some_and(|shuffle| shuffle.has_output(map_partition))
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn storage_level(&self) -> Option<StorageLevel> {
+        self.look_at_persisted(|persisted| persisted.level())
+    }
+
     pub(crate) fn is_resident(&self, partition: u32) -> bool {
-        self.persisted().is_some_and(|persisted| persisted.contains(partition))
+        self.look_at_persisted(|persisted| persisted.contains(partition)).unwrap_or_default()
+    }
+
+    /// Looks at the stored blocks where they are, if there are some: whoever holds the lock of the graph must not
+    /// become their last owner, since records and closures may own datasets, which leave the graph when they drop.
+    pub(crate) fn look_at_persisted<R>(&self, look: impl FnOnce(&dyn Persisted) -> R) -> Option<R> {
+        self.state.lock().persisted.as_deref().map(look)
     }
 
     pub(crate) fn is_concat(&self) -> bool {
         matches!(self.state.lock().compute, Compute::Concat(_))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        drop(Remains::of(Owned {
+            compute: Some(std::mem::replace(&mut state.compute, Compute::PassThrough)),
+            prepare: state.prepare.take(),
+            persisted: state.persisted.take(),
+        }));
     }
 }

@@ -322,9 +322,10 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         if self.partitions() == 0 { Ok(()) } else { at_least_one_partition(operation, partitions) }
     }
 
+    /// Over how many partitions the keys are spread by hash. Over none, there are no keys to keep in their places.
     fn hash_partitions(&self) -> Option<u32> {
         match self.partitioner() {
-            Some(Partitioner::Hash { partitions }) => Some(*partitions),
+            Some(Partitioner::Hash { partitions }) if *partitions > 0 => Some(*partitions),
             _ => None,
         }
     }

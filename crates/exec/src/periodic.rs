@@ -28,7 +28,7 @@ const CHECKPOINTS_MAX: usize = 2;
 /// # let directory = tempfile::tempdir()?;
 /// use larder_exec::{Context, PeriodicCheckpointer};
 ///
-/// let context = Context::builder().checkpoints(directory.path().display()).build()?;
+/// let context = Context::builder().checkpoints(directory.path()).build()?;
 /// let mut checkpointer = PeriodicCheckpointer::new(&context, 10, "numbers")?;
 /// let mut numbers = context.range(0..100, 4)?;
 /// for _ in 0..25 {

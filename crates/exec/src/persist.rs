@@ -18,8 +18,9 @@ use larder_lineage::NodeId;
 use crate::batch::{BATCH_RECORDS, Batch, SharedBatch, SharedCursor, Slices};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
+use crate::job::CANCEL_CHECK;
 use crate::pipeline::{AnySource, Pipeline, Source};
-use crate::task::Task;
+use crate::task::{Clock, Place, Task};
 
 /// The stored blocks of one dataset, whatever its record type.
 pub(crate) trait Persisted: Send + Sync {
@@ -29,16 +30,10 @@ pub(crate) trait Persisted: Send + Sync {
     fn contains(&self, partition: u32) -> bool;
 
     /// Pins the block, if it has a copy.
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError>;
+    fn open(&self, task: &Task, place: Place) -> Result<Option<Pipeline>, TaskError>;
 
     /// The block; written from `computed` if it is not there, and kept if there is room.
-    fn fill(
-        &self,
-        task: &Task,
-        node: NodeId,
-        partition: u32,
-        computed: Pipeline,
-    ) -> Result<Pipeline, TaskError>;
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Filled, TaskError>;
 
     /// Removes a block; whether there was one.
     fn remove(&self, partition: u32) -> bool;
@@ -49,6 +44,24 @@ pub(crate) trait Persisted: Send + Sync {
     fn keep_with_dataset(&self);
 
     fn stays_with_dataset(&self) -> bool;
+}
+
+/// A pipeline that reads a block that was to be filled.
+pub(crate) enum Filled {
+    /// It was there, or another task wrote it.
+    Found(Pipeline),
+    /// It is there now, and this is how long it took to compute.
+    Stored(Pipeline, Duration),
+    /// There was no room: what is left of it is computed as it is read.
+    Refused(Pipeline),
+}
+
+impl Filled {
+    pub(crate) fn pipeline(self) -> Pipeline {
+        match self {
+            Self::Found(pipeline) | Self::Stored(pipeline, _) | Self::Refused(pipeline) => pipeline,
+        }
+    }
 }
 
 /// A persisted dataset, as it is stored right now. Made by [`Context::storage`](crate::Context::storage).
@@ -73,6 +86,9 @@ pub struct StorageStatus {
     pub off_heap_bytes: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// How long its partitions took to compute, as far as they were: each the last time it was stored, added up.
+    /// What they were computed from counts for them, unless that was stored or shuffled itself.
+    pub compute_time: Duration,
     /// Hits, misses, evictions and so on, since it was persisted.
     pub counters: Counters,
 }
@@ -98,29 +114,26 @@ impl<T: Record + Data> Persisted for Blocks<T> {
         self.stored.contains(partition)
     }
 
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError> {
-        match self.stored.get(partition) {
-            Ok(block) => Ok(block.map(|block| read(task, node, block))),
+    fn open(&self, task: &Task, place: Place) -> Result<Option<Pipeline>, TaskError> {
+        match self.stored.get(place.partition) {
+            Ok(block) => Ok(block.map(|block| read(task, place, block))),
             // The damaged copy was discarded; the block is computed again.
             Err(error) if error.is_lost_copy() => Ok(None),
             Err(error) => Err(Cause::from(error).into()),
         }
     }
 
-    fn fill(
-        &self,
-        task: &Task,
-        node: NodeId,
-        partition: u32,
-        computed: Pipeline,
-    ) -> Result<Pipeline, TaskError> {
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Filled, TaskError> {
         loop {
-            match self.stored.entry(partition).map_err(Cause::from)? {
-                Entry::Resident(block) => return Ok(read(task, node, block)),
-                Entry::Vacant(writer) => return write(task, node, writer, computed),
+            match self.stored.entry(place.partition).map_err(Cause::from)? {
+                Entry::Resident(block) => return Ok(Filled::Found(read(task, place, block))),
+                Entry::Vacant(writer) => return write(task, place, writer, computed),
                 Entry::InFlight(flight) => {
-                    if let Some(block) = wait(task, flight)? {
-                        return Ok(read(task, node, block));
+                    let clock = task.clock();
+                    let block = wait(task, flight)?;
+                    clock.stop(task);
+                    if let Some(block) = block {
+                        return Ok(Filled::Found(read(task, place, block)));
                     }
                 }
             }
@@ -159,24 +172,19 @@ impl Persisted for Moving {
         self.to.contains(partition) || self.from.contains(partition)
     }
 
-    fn open(&self, task: &Task, node: NodeId, partition: u32) -> Result<Option<Pipeline>, TaskError> {
-        if let Some(block) = self.to.open(task, node, partition)? {
+    fn open(&self, task: &Task, place: Place) -> Result<Option<Pipeline>, TaskError> {
+        if let Some(block) = self.to.open(task, place)? {
             return Ok(Some(block));
         }
-        match self.from.open(task, node, partition)? {
-            Some(block) => self.to.fill(task, node, partition, block).map(Some),
+        match self.from.open(task, place)? {
+            // The time this takes is not what computing it takes.
+            Some(block) => self.to.fill(task, place, block).map(|moved| Some(moved.pipeline())),
             None => Ok(None),
         }
     }
 
-    fn fill(
-        &self,
-        task: &Task,
-        node: NodeId,
-        partition: u32,
-        computed: Pipeline,
-    ) -> Result<Pipeline, TaskError> {
-        self.to.fill(task, node, partition, computed)
+    fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Filled, TaskError> {
+        self.to.fill(task, place, computed)
     }
 
     fn remove(&self, partition: u32) -> bool {
@@ -198,8 +206,8 @@ impl Persisted for Moving {
 }
 
 /// A pipeline that reads a pinned block.
-fn read<T: Record + Data>(task: &Task, node: NodeId, block: Block<T>) -> Pipeline {
-    Pipeline::new(task, node, AnySource::flat(BlockSource::new(block)))
+fn read<T: Record + Data>(task: &Task, place: Place, block: Block<T>) -> Pipeline {
+    Pipeline::new(task, place, AnySource::flat(BlockSource::new(block)))
 }
 
 /// Reads a pinned block: values where they lie, other copies decoded batch by batch.
@@ -252,19 +260,27 @@ impl<T: Data> Source<T> for BlockSource<T> {
 /// the rest of the pipeline.
 fn write<T: Record + Data>(
     task: &Task,
-    node: NodeId,
+    place: Place,
     mut writer: BlockWriter<T>,
     mut computed: Pipeline,
-) -> Result<Pipeline, TaskError> {
+) -> Result<Filled, TaskError> {
+    let clock = task.clock();
     while let Some(batch) = computed.next::<T>(usize::MAX)? {
         if let Some(rest) = append(&mut writer, batch)? {
-            return Ok(uncached(task, node, writer.into_unrolled(), Some(rest), computed));
+            let unrolled = Some(writer.into_unrolled());
+            return Ok(refused(task, place, clock, Uncached { unrolled, rest: Some(rest), computed }));
         }
     }
-    task.working_on(node);
+    task.working_on(place);
     match writer.finish().map_err(Cause::from)? {
-        Finished::Stored(block) => Ok(read(task, node, block)),
-        Finished::Refused(unrolled) => Ok(uncached(task, node, unrolled, None, computed)),
+        Finished::Stored(block) => {
+            let time = computed.effort().of(clock.stop(task));
+            Ok(Filled::Stored(read(task, place, block), time))
+        }
+        Finished::Refused(unrolled) => {
+            let unrolled = Some(unrolled);
+            Ok(refused(task, place, clock, Uncached { unrolled, rest: None, computed }))
+        }
     }
 }
 
@@ -290,16 +306,12 @@ fn append<T: Record + Data>(
     }
 }
 
-fn uncached<T: Data>(
-    task: &Task,
-    node: NodeId,
-    unrolled: Unrolled<T>,
-    rest: Option<Batch<T>>,
-    computed: Pipeline,
-) -> Pipeline {
-    let depth = computed.depth();
-    let source = Uncached { unrolled: Some(unrolled), rest, computed };
-    Pipeline::new(task, node, AnySource::around(depth, source))
+fn refused<T: Data>(task: &Task, place: Place, clock: Clock, block: Uncached<T>) -> Filled {
+    let (depth, mut effort) = (block.computed.depth(), block.computed.effort());
+    effort.spent += clock.read(task);
+    let mut pipeline = Pipeline::new(task, place, AnySource::around(depth, block));
+    pipeline.add_effort(effort);
+    Filled::Refused(pipeline)
 }
 
 /// A block that found no room: the records that were kept, and those not yet computed.
@@ -323,9 +335,6 @@ impl<T: Data> Source<T> for Uncached<T> {
         }
     }
 }
-
-/// How long a waiter sleeps before it looks whether its job was cancelled.
-const CANCEL_CHECK: Duration = Duration::from_millis(20);
 
 /// Waits for another writer of a block, unless the job ends meanwhile.
 fn wait<T>(task: &Task, flight: Flight<T>) -> Result<Option<Block<T>>, TaskError> {

@@ -6,14 +6,14 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::ops::AddAssign;
 use std::rc::Rc;
-
-use larder_lineage::NodeId;
+use std::time::Duration;
 
 use crate::batch::{AnyBatch, BATCH_RECORDS, Batch};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
-use crate::task::Task;
+use crate::task::{Place, Task};
 
 /// How many pipelines may stand in each other. What would be deeper is run into memory first.
 pub(crate) const DEPTH_MAX: u32 = 8;
@@ -123,6 +123,29 @@ fn typed<T: 'static>(batch: AnyBatch) -> Result<Batch<T>, TaskError> {
     batch.downcast::<Batch<T>>().map(|batch| *batch).map_err(|_| Cause::Internal.into())
 }
 
+/// What the time that a pipeline runs does not tell of the time its records take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Effort {
+    /// What went into it before it runs: inputs that were gathered, sources that were opened.
+    pub(crate) spent: Duration,
+    /// What blocks inside it take that are measured on their own.
+    pub(crate) known: Duration,
+}
+
+impl Effort {
+    /// The time its records take, when it runs for so long.
+    pub(crate) fn of(self, running: Duration) -> Duration {
+        (self.spent + running).saturating_sub(self.known)
+    }
+}
+
+impl AddAssign for Effort {
+    fn add_assign(&mut self, other: Self) {
+        self.spent += other.spent;
+        self.known += other.known;
+    }
+}
+
 /// One partition on its way through a narrow chain. One pointer wide: a task may assemble a million of them.
 pub(crate) struct Pipeline {
     parts: Box<Parts>,
@@ -131,27 +154,37 @@ pub(crate) struct Pipeline {
 struct Parts {
     task: Task,
     source: AnySource,
-    source_node: NodeId,
+    source_place: Place,
     steps: Vec<Step>,
+    effort: Effort,
     /// Operators that have more output for their last input, the last one on top.
     unfinished: Vec<usize>,
 }
 
 struct Step {
     operator: AnyOperator,
-    node: NodeId,
+    place: Place,
 }
 
 impl Pipeline {
-    pub(crate) fn new(task: &Task, node: NodeId, source: AnySource) -> Self {
+    pub(crate) fn new(task: &Task, place: Place, source: AnySource) -> Self {
         let task = Rc::clone(task);
-        let parts = Parts { task, source, source_node: node, steps: Vec::new(), unfinished: Vec::new() };
+        let (steps, unfinished) = (Vec::new(), Vec::new());
+        let parts = Parts { task, source, source_place: place, steps, effort: Effort::default(), unfinished };
         Self { parts: Box::new(parts) }
     }
 
-    /// Appends an operator of `node`.
-    pub(crate) fn push(&mut self, node: NodeId, operator: AnyOperator) {
-        self.parts.steps.push(Step { operator, node });
+    pub(crate) fn effort(&self) -> Effort {
+        self.parts.effort
+    }
+
+    pub(crate) fn add_effort(&mut self, effort: Effort) {
+        self.parts.effort += effort;
+    }
+
+    /// Appends an operator.
+    pub(crate) fn push(&mut self, place: Place, operator: AnyOperator) {
+        self.parts.steps.push(Step { operator, place });
     }
 
     pub(crate) fn depth(&self) -> u32 {
@@ -164,7 +197,7 @@ impl Pipeline {
 
     /// The next records, at most about `records_max` of them where no operator changes their number.
     pub(crate) fn next<T: 'static>(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
-        let outer = self.parts.task.working_on(self.parts.source_node);
+        let outer = self.parts.task.working_on(self.parts.source_place);
         let batch = self.parts.next(records_max)?;
         self.parts.task.working_on(outer);
         batch.map(typed).transpose()
@@ -208,7 +241,7 @@ impl Parts {
                     None => continue,
                 },
                 None => {
-                    self.task.working_on(self.source_node);
+                    self.task.working_on(self.source_place);
                     match self.source.source.next(source_records)? {
                         Some(batch) => (batch, 0),
                         None => return Ok(None),
@@ -217,7 +250,7 @@ impl Parts {
             };
             while let Some(step) = self.steps.get_mut(at) {
                 self.task.check()?;
-                self.task.working_on(step.node);
+                self.task.working_on(step.place);
                 match step.operator.run(batch)? {
                     Flow::Empty => continue 'batch,
                     Flow::Batch(output) => batch = output,
@@ -234,7 +267,7 @@ impl Parts {
 
     fn resume(&mut self, at: usize) -> Result<Option<AnyBatch>, TaskError> {
         let Some(step) = self.steps.get_mut(at) else { return Ok(None) };
-        self.task.working_on(step.node);
+        self.task.working_on(step.place);
         Ok(match step.operator.resume()? {
             Flow::Empty => None,
             Flow::Batch(batch) => Some(batch),

@@ -3,34 +3,77 @@
 //! A job is planned from what is resident; map tasks that left no output run first, in the plan's order, and the
 //! wanted partitions last. A block that is lost meanwhile makes the job plan again; what was done stays done.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use larder_lineage::{Graph, NodeId, Residency};
+use larder_lineage::{Graph, NodeId, RecomputePlan, Residency, ShuffleStage};
 use parking_lot::Mutex;
 
 use crate::assemble;
 use crate::context::Context;
 use crate::error::{Cause, Error, TaskError};
-use crate::job::{InTask, Job, in_task};
+use crate::job::{Job, WorksFor, in_task};
 use crate::node::{Node, Prepare};
 use crate::pipeline::Pipeline;
 use crate::progress::Progress;
-use crate::task::{Task, TaskState};
+use crate::shuffle::AnyShuffle;
+use crate::task::{Place, Task, TaskState};
 
-/// How often a job is planned anew because blocks it counted on were lost.
-const LOST_ROUNDS_MAX: u32 = 16;
+/// How often in a row a job is planned anew for one reason without getting any further.
+const SETBACKS_MAX: u32 = 16;
 
 /// What a task does with one partition of the dataset an action is about.
 pub(crate) type Work<'a, R> = dyn Fn(&Task, u32, Pipeline) -> Result<R, TaskError> + Sync + 'a;
 
 /// How a stage ended that did not fail for good.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum StageEnd {
     Complete,
-    /// Something it counted on is gone.
+    /// A block it counted on is gone.
     Lost,
+    /// The lineage is not what it was planned from.
+    Stale,
+}
+
+/// Rounds that were for nothing, since the last one that brought the job nearer to its end.
+struct Setbacks {
+    /// The fewest tasks a plan had so far. Fewer is progress; so a job ends, whatever happens to it.
+    tasks_min: usize,
+    lost: u32,
+    stale: u32,
+}
+
+impl Setbacks {
+    fn none() -> Self {
+        Self { tasks_min: usize::MAX, lost: 0, stale: 0 }
+    }
+
+    /// There is a new plan.
+    fn planned(&mut self, plan: &RecomputePlan) {
+        let maps: usize = plan.shuffles().iter().map(|stage| stage.partitions.len()).sum();
+        let tasks = maps + plan.result().partitions.len();
+        if tasks < self.tasks_min {
+            *self = Self { tasks_min: tasks, ..Self::none() };
+        }
+    }
+
+    /// Its round ended so. An error if that was too often.
+    fn count(&mut self, end: StageEnd, dataset: impl FnOnce() -> String) -> Result<(), Error> {
+        match end {
+            StageEnd::Complete => {}
+            StageEnd::Lost => self.lost += 1,
+            StageEnd::Stale => self.stale += 1,
+        }
+        if self.lost >= SETBACKS_MAX {
+            return Err(Error::LostTooOften { what: "a block", dataset: dataset(), rounds: self.lost });
+        }
+        if self.stale >= SETBACKS_MAX {
+            return Err(Error::LineageUnsettled { dataset: dataset(), rounds: self.stale });
+        }
+        Ok(())
+    }
 }
 
 impl Context {
@@ -47,14 +90,15 @@ impl Context {
         let job = Job::start();
         let _running = self.register(&job);
         let results: Vec<Mutex<Option<R>>> = partitions.iter().map(|_| Mutex::new(None)).collect();
-        for _ in 0..LOST_ROUNDS_MAX {
-            let run = JobRun { context: self, job: &job, target };
-            if run.round(partitions, &results, work)? == StageEnd::Complete {
+        let run = JobRun { context: self, job: &job, target };
+        let mut setbacks = Setbacks::none();
+        loop {
+            let end = run.round(partitions, &results, work, &mut setbacks)?;
+            if end == StageEnd::Complete {
                 return Ok(results.into_iter().filter_map(Mutex::into_inner).collect());
             }
+            setbacks.count(end, || self.label(target))?;
         }
-        let what = "a block";
-        Err(Error::LostTooOften { what, dataset: self.label(target), rounds: LOST_ROUNDS_MAX })
     }
 }
 
@@ -73,6 +117,19 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Runs code of the user's on this thread, outside of any task: a panic becomes an error.
+    pub(crate) fn merge<R>(&self, dataset: NodeId, work: impl FnOnce() -> R) -> Result<R, Error> {
+        panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Error::Merge {
+            dataset: self.label(dataset),
+            cause: Box::new(Cause::of_panic(&*panic)),
+        })
+    }
+}
+
+/// What is to be found out before tasks run, and for which datasets.
+type Prepares = Vec<(NodeId, Arc<dyn Prepare>)>;
+
 struct JobRun<'a> {
     context: &'a Context,
     job: &'a Arc<Job>,
@@ -86,25 +143,26 @@ impl JobRun<'_> {
         partitions: &[u32],
         results: &[Mutex<Option<R>>],
         work: &Work<'_, R>,
+        setbacks: &mut Setbacks,
     ) -> Result<StageEnd, Error> {
         let missing: Vec<usize> = (0..partitions.len())
             .filter(|&index| results.get(index).is_some_and(|result| result.lock().is_none()))
             .collect();
         let wanted: Vec<u32> = missing.iter().filter_map(|&index| partitions.get(index).copied()).collect();
         let (plan, prepares) = self.plan(&wanted)?;
-        for prepare in prepares {
-            prepare.run(self.context)?;
+        setbacks.planned(&plan);
+        for (id, prepare) in prepares {
+            let _preparing = WorksFor::job(self.job);
+            self.context.merge(id, || prepare.run(self.context))??;
         }
         for stage in plan.shuffles() {
-            let Ok(child) = self.context.node(stage.child) else { return Ok(StageEnd::Lost) };
-            let Some(shuffle) = child.shuffle(stage.dependency) else { return Ok(StageEnd::Lost) };
+            let Ok(child) = self.context.node(stage.child) else { return Ok(StageEnd::Stale) };
+            let Some(shuffle) = child.shuffle(stage.dependency) else { return Ok(StageEnd::Stale) };
             let label = format!("{} (map side)", child.name());
             let end = self.stage(&label, stage.parent, &stage.partitions, &|task, _| {
-                let partition = task.partition();
-                shuffle
-                    .run_map(task, stage.child, partition, &|| assemble::open(task, stage.parent, partition))
+                self.run_map(task, stage, &*shuffle)
             })?;
-            if end == StageEnd::Lost {
+            if end != StageEnd::Complete {
                 return Ok(end);
             }
         }
@@ -121,10 +179,30 @@ impl JobRun<'_> {
         })
     }
 
-    fn plan(&self, wanted: &[u32]) -> Result<(larder_lineage::RecomputePlan, Vec<Arc<dyn Prepare>>), Error> {
+    /// Runs one map task. Its time is that of the block it read, unless that is persisted and measured as such.
+    fn run_map(&self, task: &Task, stage: &ShuffleStage, shuffle: &dyn AnyShuffle) -> Result<(), TaskError> {
+        let place = Place::of(stage.parent, task.partition());
+        let measuring = Cell::new(None);
+        shuffle.run_map(task, stage.child, place.partition, &|| {
+            let input = assemble::open(task, place.node, place.partition)?;
+            measuring.set(Some((input.effort(), task.clock())));
+            Ok(input)
+        })?;
+        // Without it, another task's output was there.
+        if let Some((mut effort, clock)) = measuring.take()
+            && self.context.node(place.node).is_ok_and(|node| node.storage_level().is_none())
+        {
+            let before = self.context.compute_time(place).unwrap_or_default();
+            effort.known = effort.known.saturating_sub(before);
+            self.context.measured(place, effort.of(clock.stop(task)));
+        }
+        Ok(())
+    }
+
+    fn plan(&self, wanted: &[u32]) -> Result<(RecomputePlan, Prepares), Error> {
         let graph = self.context.graph().lock();
         let plan = graph.plan(self.target, wanted.iter().copied(), &Resident(&graph))?;
-        let unprepared = |(id, _)| graph.payload(id).ok()?.prepare().filter(|prepare| !prepare.is_ready());
+        let unprepared = |(id, _)| Some((id, graph.payload(id).ok()?.unprepared()?));
         let prepares = plan.recomputed().filter_map(unprepared).collect();
         Ok((plan, prepares))
     }
@@ -148,7 +226,7 @@ impl JobRun<'_> {
             work,
             nested,
             next: AtomicUsize::new(0),
-            lost: AtomicBool::new(false),
+            setback: OnceLock::new(),
             failure: Mutex::new(None),
             progress: self.context.progress(label, if nested { 0 } else { partitions.len() }),
         };
@@ -167,7 +245,8 @@ impl JobRun<'_> {
     }
 }
 
-/// Answers the planner from the datasets' stored blocks and shuffle outputs.
+/// Answers the planner from the datasets' stored blocks and shuffle outputs, where they are: it is asked under the
+/// lock of the graph, where nothing of the user's may drop.
 struct Resident<'a>(&'a Graph<Arc<Node>>);
 
 impl Residency for Resident<'_> {
@@ -176,8 +255,7 @@ impl Residency for Resident<'_> {
     }
 
     fn has_shuffle_output(&self, child: NodeId, dependency: usize, map_partition: u32) -> bool {
-        let shuffle = self.0.payload(child).ok().and_then(|node| node.shuffle(dependency));
-        shuffle.is_some_and(|shuffle| shuffle.has_output(map_partition))
+        self.0.payload(child).is_ok_and(|node| node.has_shuffle_output(dependency, map_partition))
     }
 }
 
@@ -190,7 +268,8 @@ struct Stage<'a> {
     work: &'a (dyn Fn(&Task, usize) -> Result<(), TaskError> + Sync),
     nested: bool,
     next: AtomicUsize,
-    lost: AtomicBool,
+    /// What made the job need another plan, if something did.
+    setback: OnceLock<StageEnd>,
     failure: Mutex<Option<Error>>,
     progress: Progress,
 }
@@ -199,7 +278,7 @@ impl Stage<'_> {
     /// Runs tasks until none is left or the stage is over.
     fn drain(&self) {
         let job = self.run.job;
-        while !self.lost.load(Ordering::Relaxed) && !job.is_halted() {
+        while self.setback.get().is_none() && !job.is_halted() {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(&partition) = self.partitions.get(index) else { return };
             let slot = if self.nested { None } else { self.run.context.slots().take(job) };
@@ -208,7 +287,8 @@ impl Stage<'_> {
             }
             match self.run_task(index, partition) {
                 Ok(()) => self.progress.done(),
-                Err(TaskError::Lost | TaskError::Stale) => self.lost.store(true, Ordering::Relaxed),
+                Err(TaskError::Lost) => drop(self.setback.set(StageEnd::Lost)),
+                Err(TaskError::Stale) => drop(self.setback.set(StageEnd::Stale)),
                 Err(TaskError::Halted | TaskError::Failed(_)) => return,
             }
         }
@@ -216,7 +296,7 @@ impl Stage<'_> {
 
     /// Runs one task, again if it fails.
     fn run_task(&self, index: usize, partition: u32) -> Result<(), TaskError> {
-        let _in_task = InTask::enter(self.run.job);
+        let _in_task = WorksFor::task_of(self.run.job);
         let attempts = self.run.context.task_attempts();
         let mut attempt = 1;
         loop {
@@ -228,9 +308,11 @@ impl Stage<'_> {
                 return Err(TaskError::Halted);
             }
             if attempt >= attempts || cause.is_final() {
+                let place = task.place();
+                let label = self.run.context.label(place.node);
                 self.fail(Error::Task {
-                    dataset: self.run.context.label(task.node()),
-                    partition,
+                    dataset: if place.map_side { format!("{label}, map side") } else { label },
+                    partition: place.partition,
                     attempt,
                     attempts,
                     cause,
@@ -254,6 +336,47 @@ impl Stage<'_> {
         if self.run.job.is_halted() {
             return Err(Error::Cancelled);
         }
-        Ok(if self.lost.into_inner() { StageEnd::Lost } else { StageEnd::Complete })
+        Ok(self.setback.into_inner().unwrap_or(StageEnd::Complete))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_gets_on_may_lose_any_number_of_blocks() -> Result<(), Error> {
+        let context = Context::builder().threads(1).progress(false).build()?;
+        let partitions = 3 * SETBACKS_MAX;
+        let pairs = context.range(0..100, 2)?.map(|n| (*n, 1));
+        let sums = pairs.reduce_by_key_with_partitions(partitions, |a, b| a + b)?;
+        let shuffle = sums.node().shuffle(0).unwrap();
+        let losses = AtomicU32::new(0);
+        let counts = sums.run(&|partition, pipeline| {
+            let count = pipeline.count::<(i64, i32)>()?;
+            // Each partition is lost once, when it is computed first.
+            if losses.fetch_max(partition + 1, Ordering::Relaxed) <= partition {
+                shuffle.lose_block(0, partition);
+                return Err(TaskError::Lost);
+            }
+            Ok(count)
+        })?;
+        assert_eq!((counts.len() as u32, counts.iter().sum::<u64>()), (partitions, 100));
+        Ok(())
+    }
+
+    #[test]
+    fn a_lineage_that_changes_all_the_time_is_given_up_by_that_name() -> Result<(), Error> {
+        let context = Context::builder().threads(1).progress(false).build()?;
+        let numbers = context.range(0..10, 2)?.named("numbers");
+        let stale = numbers.run(&|_, _| Err::<(), _>(TaskError::Stale));
+        let message = stale.map_err(|e| e.to_string());
+        assert!(message.as_ref().is_err_and(|m| m.contains("lineage of dataset `numbers`")), "{message:?}");
+        let lost = numbers.run(&|_, _| Err::<(), _>(TaskError::Lost));
+        assert!(matches!(lost, Err(Error::LostTooOften { .. })), "{lost:?}");
+        assert_eq!(numbers.count()?, 10);
+        Ok(())
     }
 }

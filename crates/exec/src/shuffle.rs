@@ -19,7 +19,7 @@ use crate::ops::combine::{Aggregate, Table};
 use crate::partitioner::hash_partition;
 use crate::persist::BlockSource;
 use crate::pipeline::{AnySource, Pipeline, Source};
-use crate::task::Task;
+use crate::task::{Place, Task};
 
 /// A shuffle, whatever its record type.
 pub(crate) trait AnyShuffle: Send + Sync {
@@ -115,7 +115,7 @@ impl<W: Portable, M: MapSide<W>> AnyShuffle for Shuffle<W, M> {
         let Some(claim) = self.shared.claim(task, map_partition)? else { return Ok(()) };
         let mut writer = MapWriter::new(&self.shared, map_partition);
         let input = open()?;
-        task.working_on(child);
+        task.working_on(Place::map_side_of(child, map_partition));
         self.map_side.run(task, input, &mut writer)?;
         claim.done(writer.finish()?);
         Ok(())

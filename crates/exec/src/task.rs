@@ -3,12 +3,32 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use larder_lineage::NodeId;
 
 use crate::context::Context;
 use crate::error::TaskError;
 use crate::job::Job;
+
+/// Whose operation works on what: a partition of a dataset, or the input of a shuffle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) node: NodeId,
+    pub(crate) partition: u32,
+    /// Whether it is the map side of the shuffle that the dataset reads: the partition is its parent's then.
+    pub(crate) map_side: bool,
+}
+
+impl Place {
+    pub(crate) fn of(node: NodeId, partition: u32) -> Self {
+        Self { node, partition, map_side: false }
+    }
+
+    pub(crate) fn map_side_of(node: NodeId, partition: u32) -> Self {
+        Self { node, partition, map_side: true }
+    }
+}
 
 /// A running attempt at one partition. It lives on one thread; its pipelines hold it.
 pub(crate) type Task = Rc<TaskState>;
@@ -17,8 +37,10 @@ pub(crate) struct TaskState {
     context: Context,
     job: Arc<Job>,
     partition: u32,
-    /// The dataset whose operation runs now: the one to name when it fails.
-    node: Cell<NodeId>,
+    /// Whose operation runs now: what to name when it fails.
+    place: Cell<Place>,
+    /// Time that is not to be counted for what is measured now: it went into other blocks, or into waiting.
+    elsewhere: Cell<Duration>,
     /// How many coalesced partitions that open their inputs late stand in each other now.
     late_inputs: Cell<u32>,
 }
@@ -29,7 +51,8 @@ impl TaskState {
             context: context.clone(),
             job: Arc::clone(job),
             partition,
-            node: Cell::new(node),
+            place: Cell::new(Place::of(node, partition)),
+            elsewhere: Cell::new(Duration::ZERO),
             late_inputs: Cell::new(0),
         })
     }
@@ -49,15 +72,46 @@ impl TaskState {
     }
 
     /// Says whose operation runs from now on, and whose ran before.
-    pub(crate) fn working_on(&self, node: NodeId) -> NodeId {
-        self.node.replace(node)
+    pub(crate) fn working_on(&self, place: Place) -> Place {
+        self.place.replace(place)
     }
 
-    pub(crate) fn node(&self) -> NodeId {
-        self.node.get()
+    pub(crate) fn place(&self) -> Place {
+        self.place.get()
+    }
+
+    /// Starts to measure what the task does from now on.
+    pub(crate) fn clock(&self) -> Clock {
+        Clock { started: Instant::now(), elsewhere: self.elsewhere.get() }
+    }
+
+    /// Keeps time out of what is measured now.
+    pub(crate) fn spent_elsewhere(&self, time: Duration) {
+        self.elsewhere.set(self.elsewhere.get() + time);
     }
 
     pub(crate) fn late_inputs(&self) -> &Cell<u32> {
         &self.late_inputs
+    }
+}
+
+/// Measures the time a task spends on one thing, without what others inside it are measured for.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    started: Instant,
+    /// What the task had spent elsewhere before.
+    elsewhere: Duration,
+}
+
+impl Clock {
+    pub(crate) fn read(&self, task: &TaskState) -> Duration {
+        self.started.elapsed().saturating_sub(task.elsewhere.get().saturating_sub(self.elsewhere))
+    }
+
+    /// The time; it is kept out of what is measured around it.
+    pub(crate) fn stop(self, task: &TaskState) -> Duration {
+        let time = self.read(task);
+        task.spent_elsewhere(time);
+        time
     }
 }

@@ -17,7 +17,7 @@ type Done = Result<(), Box<dyn std::error::Error>>;
 
 fn context(checkpoints: &Path) -> Result<Context, Error> {
     let builder = Context::builder().threads(2).progress(false).memory("16MiB");
-    builder.checkpoints(checkpoints.display()).build()
+    builder.checkpoints(checkpoints).build()
 }
 
 /// A dataset, and how many of its records were computed.
@@ -87,7 +87,7 @@ fn a_dataset_is_computed_once_and_its_parents_are_cut() -> Done {
 fn a_small_memory_changes_nothing() -> Done {
     let directory = tempfile::tempdir()?;
     let builder = Context::builder().threads(2).progress(false).memory("2KiB");
-    let context = builder.checkpoints(directory.path().display()).build()?;
+    let context = builder.checkpoints(directory.path()).build()?;
     let (dataset, computed) = counted(&context)?;
     let dataset = dataset.persist(StorageLevel::MEMORY_ONLY)?;
     assert_eq!(dataset.checkpoint()?.records, 4_000);

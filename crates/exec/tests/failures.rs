@@ -1,10 +1,13 @@
 //! What fails: closures, panics, cancelled jobs. Errors name the place, and nothing half done stays.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::cmp::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering as AtomicOrdering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use larder_exec::{Cause, Context, Error};
+use serde::{Deserialize, Serialize};
 
 type Done = Result<(), Error>;
 
@@ -23,14 +26,14 @@ fn a_failing_closure_is_named_with_dataset_partition_and_attempt() -> Done {
     let counter = Arc::clone(&tries);
     let checked = context.range(0..400, 4)?.try_map(move |n| {
         if *n == 250 {
-            counter.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(1, AtomicOrdering::Relaxed);
             return Err("250 is not allowed");
         }
         Ok(*n)
     });
     let checked = checked.named("checked");
     let error = checked.map(|n| n + 1).filter(|n| *n > 0).collect().map(|_| ());
-    assert_eq!(tries.load(Ordering::Relaxed), 3);
+    assert_eq!(tries.load(AtomicOrdering::Relaxed), 3);
     let Err(Error::Task { dataset, partition, attempt, attempts, cause }) = &error else {
         panic!("{error:?}");
     };
@@ -53,11 +56,11 @@ fn a_task_that_fails_once_is_tried_again() -> Done {
         let failed = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&failed);
         let flaky = context.range(0..1_000, 4)?.map(move |n| {
-            assert!(*n != 600 || flag.swap(true, Ordering::Relaxed), "the first time");
+            assert!(*n != 600 || flag.swap(true, AtomicOrdering::Relaxed), "the first time");
             *n
         });
         assert_eq!(flaky.cache()?.collect()?, (0..1_000).collect::<Vec<_>>());
-        assert!(failed.load(Ordering::Relaxed));
+        assert!(failed.load(AtomicOrdering::Relaxed));
     }
     Ok(())
 }
@@ -68,7 +71,7 @@ fn a_panic_becomes_an_error_and_leaves_no_block_half_written() -> Done {
     let armed = Arc::new(AtomicBool::new(true));
     let flag = Arc::clone(&armed);
     let mined = context.range(0..4_000, 4)?.map(move |n| {
-        assert!(*n != 2_500 || !flag.load(Ordering::Relaxed), "stepped on {n}");
+        assert!(*n != 2_500 || !flag.load(AtomicOrdering::Relaxed), "stepped on {n}");
         *n
     });
     let mined = mined.named("mined").cache()?;
@@ -78,7 +81,7 @@ fn a_panic_becomes_an_error_and_leaves_no_block_half_written() -> Done {
     }));
     let cached = context.storage()[0].cached_partitions;
     assert!((1..4).contains(&cached), "what other partitions cached stays");
-    armed.store(false, Ordering::Relaxed);
+    armed.store(false, AtomicOrdering::Relaxed);
     assert_eq!(mined.count()?, 4_000);
     drop(mined);
     assert_eq!(heap_bytes(&context), 0);
@@ -111,13 +114,65 @@ fn failures_in_shuffles_actions_and_nested_jobs_are_named_too() -> Done {
     Ok(())
 }
 
+/// A number that cannot be compared with 13 on this thread, once [`CALLS`] says so.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Unlucky(i64);
+
+thread_local! {
+    static CALLS: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Ord for Unlucky {
+    fn cmp(&self, other: &Self) -> Ordering {
+        assert!(!CALLS.get() || self.0 != 13 && other.0 != 13, "13 is no number");
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Unlucky {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[test]
+fn a_panic_while_results_are_merged_is_an_error_too() -> Done {
+    let context = context(1)?;
+    let numbers = context.range(0..20, 20)?.named("numbers");
+    let panics = |result: Result<(), Error>| {
+        let Err(Error::Merge { dataset, cause }) = &result else { panic!("{result:?}") };
+        assert!(dataset.contains("`numbers`") || dataset.contains("`sort_by`"), "{dataset}");
+        assert!(matches!(&**cause, Cause::Panic { message } if message == "13 is no number"), "{cause}");
+    };
+    // With one record a partition, only the results of partitions meet.
+    let add = |sum: i64, n: &i64| if *n == 13 { panic!("13 is no number") } else { sum + n };
+    panics(numbers.reduce(add).map(drop));
+    let merge = |sum: i64, n: i64| add(sum, &n);
+    panics(numbers.aggregate(0, |sum, n| sum + n, merge).map(drop));
+    let folded = AtomicU32::new(0);
+    let fold = |sum: i64, n: &i64| match folded.fetch_add(1, AtomicOrdering::Relaxed) {
+        ..20 => sum + n,
+        _ => panic!("13 is no number"),
+    };
+    panics(numbers.fold(0, fold).map(drop));
+
+    CALLS.set(true);
+    let unlucky = numbers.map(|n| Unlucky(*n)).named("numbers");
+    panics(unlucky.top(3).map(drop));
+    let sorted = unlucky.sort_by(|n| *n, true)?;
+    panics(sorted.count().map(drop));
+    CALLS.set(false);
+    assert_eq!(sorted.map(|n| n.0).collect()?, (0..20).collect::<Vec<_>>(), "nothing is left behind");
+    Ok(())
+}
+
 #[test]
 fn the_first_failure_for_good_ends_the_other_tasks_soon() -> Done {
     let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
     let seen = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&seen);
     let endless = context.generate(2, |_| 0_u64..)?.map(move |n| {
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.fetch_add(1, AtomicOrdering::Relaxed);
         *n
     });
     let failing = endless.map_partitions_with_index(|partition, records| {
@@ -136,14 +191,14 @@ fn a_cancelled_job_ends_promptly_and_leaks_nothing() -> Done {
         let started = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&started);
         let endless = context.generate(4, |_| 0_u64..)?.map(move |n| {
-            flag.store(true, Ordering::Relaxed);
+            flag.store(true, AtomicOrdering::Relaxed);
             n % 1_000
         });
         let kept = endless.cache()?;
         let grouped = kept.map(|n| (*n, 1_u64)).reduce_by_key(|a, b| a + b)?;
         let (result, elapsed) = std::thread::scope(|scope| {
             let job = scope.spawn(|| grouped.count());
-            while !started.load(Ordering::Relaxed) {
+            while !started.load(AtomicOrdering::Relaxed) {
                 std::thread::yield_now();
             }
             let begun = Instant::now();
@@ -164,13 +219,13 @@ fn a_job_that_waits_for_anothers_block_can_be_cancelled() -> Done {
     let started = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&started);
     let slow = context.generate(1, |_| 0_u64..)?.map(move |n| {
-        flag.store(true, Ordering::Relaxed);
+        flag.store(true, AtomicOrdering::Relaxed);
         *n
     });
     let slow = slow.cache()?;
     let results = std::thread::scope(|scope| {
         let computing = scope.spawn(|| slow.count());
-        while !started.load(Ordering::Relaxed) {
+        while !started.load(AtomicOrdering::Relaxed) {
             std::thread::yield_now();
         }
         let waiting = scope.spawn(|| slow.count());
@@ -188,5 +243,83 @@ fn cancelling_when_nothing_runs_does_nothing() -> Done {
     let context = context(1)?;
     context.cancel();
     assert_eq!(context.range(0..10, 2)?.count()?, 10);
+    Ok(())
+}
+
+#[test]
+fn a_job_that_waits_for_what_another_finds_out_can_be_cancelled() -> Done {
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let cancelled = || -> Done {
+            for threads in [1, 3] {
+                let context = context(threads)?;
+                let started = Arc::new(AtomicBool::new(false));
+                let flag = Arc::clone(&started);
+                let endless = context.generate(2, |_| 0_u64..)?.map(move |n| {
+                    flag.store(true, AtomicOrdering::Relaxed);
+                    *n
+                });
+                let sorted = endless.sort_by(|n| n % 10, true)?;
+                let numbered = endless.zip_with_index();
+                let results = std::thread::scope(|scope| {
+                    let mut jobs: Vec<_> = (0..2).map(|_| scope.spawn(|| sorted.count())).collect();
+                    jobs.extend((0..2).map(|_| scope.spawn(|| numbered.count())));
+                    while !started.load(AtomicOrdering::Relaxed) {
+                        std::thread::yield_now();
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                    context.cancel();
+                    jobs.into_iter().map(|job| job.join()).collect::<Vec<_>>()
+                });
+                assert!(
+                    results.iter().all(|result| matches!(result, Ok(Err(Error::Cancelled)))),
+                    "{results:?}"
+                );
+                assert_eq!(context.range(0..100, 4)?.sort_by(|n| -n, true)?.first()?, Some(99));
+            }
+            Ok(())
+        };
+        drop(done.send(cancelled()));
+    });
+    ended.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("they go on"))
+}
+
+#[test]
+fn a_failure_names_the_partition_of_the_dataset_it_names() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
+    let numbers = context.range(0..80, 8)?;
+    let mined = numbers.map(|n| if *n == 77 { panic!("77") } else { *n }).named("mined");
+    let at = |result: Result<u64, Error>| match result {
+        Err(Error::Task { dataset, partition, .. }) => {
+            (dataset.split(' ').next().map(str::to_owned), partition)
+        }
+        other => panic!("{other:?}"),
+    };
+    let mined_at_7 = (Some("`mined`".to_owned()), 7);
+    assert_eq!(at(mined.coalesce(2)?.count()), mined_at_7);
+    assert_eq!(at(mined.coalesce(4)?.coalesce(2)?.coalesce(1)?.map(|n| *n).count()), mined_at_7);
+    assert_eq!(at(numbers.union(&mined)?.map(|n| n + 1).count()), mined_at_7, "15 of the union");
+    assert_eq!(at(mined.coalesce(2)?.map(|n| (*n, 1)).reduce_by_key(|a, b| a + b)?.count()), mined_at_7);
+    assert_eq!(at(numbers.coalesce(2)?.cartesian(&mined)?.count()), mined_at_7, "7 or 15 of the product");
+    assert_eq!(at(mined.coalesce(3)?.cache()?.map(|n| *n).zip_with_index().count()), mined_at_7);
+    assert_eq!(at(mined.zip(&mined)?.coalesce(2)?.count()), mined_at_7, "gathered, for two readers");
+    let behind = numbers.coalesce(2)?.map(|n| if *n == 77 { panic!("77") } else { *n }).named("behind");
+    assert_eq!(
+        at(behind.count()),
+        (Some("`behind`".to_owned()), 1),
+        "its own, not the one that was read last"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_failure_on_the_map_side_of_a_shuffle_says_whose_partition_it_names() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
+    let pairs = context.range(0..80, 8)?.map(|n| (n % 2, *n)).named("pairs");
+    let sums = pairs.reduce_by_key_with_partitions(2, |a, b| if *b == 77 { panic!("77") } else { a + b })?;
+    let sums = sums.named("sums");
+    let Err(Error::Task { dataset, partition, .. }) = sums.count() else { panic!("it succeeded") };
+    assert_eq!(dataset, format!("`sums` ({}), map side", sums.id()));
+    assert_eq!(partition, 7);
     Ok(())
 }

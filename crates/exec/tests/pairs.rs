@@ -175,6 +175,12 @@ fn datasets_without_partitions_or_records_pass_through_everything() -> Done {
         let some = context.parallelize(vec![(1_i64, 2_i64)], 2)?;
         assert_eq!(dataset.join(&some)?.count()?, 0);
         assert_eq!(some.left_outer_join(&dataset)?.collect()?, [(1, (2, None))]);
+        // Spread by hash over no partition, where there is none.
+        let spread = dataset.reduce_by_key(|a, _| a)?;
+        assert_eq!(spread.join(&some)?.count()?, 0);
+        assert_eq!(some.full_outer_join(&spread)?.collect()?, [(1, (Some(2), None))]);
+        assert_eq!(some.reduce_by_key(|a, _| a)?.co_group(&spread)?.collect()?, [(1, (vec![2], vec![]))]);
+        assert_eq!(spread.join(&spread)?.count()?, 0);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use larder_exec::{Context, Dataset, Error, StorageLevel, StorageStatus};
 
@@ -204,6 +205,9 @@ fn the_debug_string_shows_level_cached_partitions_and_sizes() -> Done {
     assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(lines[0], "(4) lengths: reduce_by_key");
     assert!(lines[2].contains("texts: map [MEMORY_AND_DISK; CachedPartitions: 1; MemorySize: "), "{text}");
+    let compute_time = only(&context).compute_time;
+    assert!(compute_time > Duration::ZERO);
+    assert!(lines[2].contains(&format!("; ComputeTime: {compute_time:.1?}]")), "{text}");
     assert!(lines[3].contains("range"), "{text}");
     assert!(pairs.to_dot()?.starts_with("digraph"));
     Ok(())

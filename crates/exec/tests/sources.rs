@@ -1,7 +1,9 @@
 //! Text files: every line once, wherever the byte ranges fall.
 
+use std::error::Error as _;
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use larder_exec::{Context, Error};
 use lz4_flex::frame::FrameEncoder;
@@ -108,5 +110,38 @@ fn tab_separated_values_and_generated_records() -> Done {
     assert_eq!(context.tsv_file(&path, 1)?.collect()?, [vec!["a", "b"], vec!["", "c", ""]]);
     let generated = context.generate(3, |partition| (0..partition).map(move |n| (partition, n)))?;
     assert_eq!(generated.collect()?, [(1, 0), (2, 0), (2, 1)]);
+    Ok(())
+}
+
+#[test]
+fn what_is_no_regular_file_or_hides_its_length_is_refused() -> Done {
+    let context = context()?;
+    let directory = tempfile::tempdir()?;
+    let refused = |path: &Path| {
+        let message = context.text_file(path, 2).map(drop).map_err(|e| format!("{e}: {:?}", e.source()));
+        let named = path.display().to_string();
+        assert!(message.as_ref().is_err_and(|m| m.contains(&named) && m.contains("copy")), "{message:?}");
+    };
+    let fifo = directory.path().join("fifo");
+    if std::process::Command::new("mkfifo").arg(&fifo).status().is_ok_and(|status| status.success()) {
+        refused(&fifo);
+        let compressed = directory.path().join("fifo.lz4");
+        fs::rename(&fifo, &compressed)?;
+        refused(&compressed);
+    }
+    for special in ["/dev/null", "/proc/self/status"] {
+        if Path::new(special).exists() {
+            refused(Path::new(special));
+        }
+    }
+    let empty = directory.path().join("empty");
+    fs::write(&empty, "")?;
+    assert_eq!(context.text_file(&empty, 2)?.count()?, 0);
+    #[cfg(unix)]
+    {
+        fs::write(directory.path().join("lines"), "a\nb\n")?;
+        std::os::unix::fs::symlink("lines", directory.path().join("link"))?;
+        assert_eq!(context.text_file(directory.path().join("link"), 2)?.count()?, 2);
+    }
     Ok(())
 }

@@ -23,8 +23,8 @@ pub struct ComputeCost {
 }
 
 impl<P> Graph<P> {
-    /// Records how long one block took to compute, its ancestors' time not included. It replaces an earlier
-    /// measurement. A dataset costs 8 bytes a partition from its first measurement on, and nothing before.
+    /// Records how long one block took to compute from blocks that were there or are measured themselves: the time
+    /// of an ancestor that was computed along counts here or there, not twice. It replaces an earlier measurement. A dataset costs 8 bytes a partition from its first measurement on, and nothing before.
     ///
     /// # Errors
     /// [`GraphError::UnknownNode`] and [`GraphError::NoSuchPartition`].
@@ -41,6 +41,12 @@ impl<P> Graph<P> {
     pub fn cost(&self, node: NodeId, partition: u32) -> Option<Duration> {
         let nanos = *self.costs.get(&node)?.get(partition as usize)?;
         (nanos != UNMEASURED).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// The measured times of a dataset's blocks.
+    pub fn costs(&self, node: NodeId) -> impl Iterator<Item = Duration> + '_ {
+        let table = self.costs.get(&node).map(|table| &**table).unwrap_or_default();
+        table.iter().filter(|&&nanos| nanos != UNMEASURED).map(|&nanos| Duration::from_nanos(nanos))
     }
 
     /// What computing this block would cost if it were lost now: its own time, and that of all ancestors'

@@ -1,6 +1,6 @@
 //! Describing a context.
 
-use std::fmt;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub struct ContextBuilder {
 #[derive(Debug)]
 enum Checkpoints {
     None,
-    At(String),
+    At(OsString),
     Store(CheckpointStore),
 }
 
@@ -149,7 +149,8 @@ impl ContextBuilder {
         self
     }
 
-    /// A store that was built elsewhere, in the place of `memory`, `off_heap` and `disk`.
+    /// A store that was built elsewhere. It has its own memory, off-heap memory and disk: `build` refuses any that
+    /// are set here too.
     #[must_use]
     pub fn store(mut self, store: BlockStore) -> Self {
         self.store = Some(store);
@@ -157,9 +158,11 @@ impl ContextBuilder {
     }
 
     /// Where checkpoints go: a path, or a `file://` URL. Without it, datasets cannot be checkpointed.
+    ///
+    /// Addresses of checkpoints are text, so a path must be UTF-8; `build` refuses another.
     #[must_use]
-    pub fn checkpoints(mut self, address: impl fmt::Display) -> Self {
-        self.checkpoints = Checkpoints::At(address.to_string());
+    pub fn checkpoints(mut self, address: impl AsRef<OsStr>) -> Self {
+        self.checkpoints = Checkpoints::At(address.as_ref().to_owned());
         self
     }
 
@@ -202,12 +205,15 @@ impl ContextBuilder {
         at_least_one("threads", threads as u64)?;
         at_least_one("task_attempts", u64::from(self.task_attempts))?;
         let store = match self.store {
-            Some(store) => store,
+            Some(store) => {
+                nothing_else_set(&self.memory, &self.off_heap, &self.disk)?;
+                store
+            }
             None => store(self.memory, self.off_heap, self.disk)?,
         };
         let checkpoints = match self.checkpoints {
             Checkpoints::None => None,
-            Checkpoints::At(address) => Some(CheckpointStore::open(address)?),
+            Checkpoints::At(address) => Some(CheckpointStore::open(utf8("checkpoints", &address)?)?),
             Checkpoints::Store(store) => Some(store),
         };
         let inner = Arc::new(Inner {
@@ -231,6 +237,27 @@ impl ContextBuilder {
 
 fn at_least_one(setting: &'static str, value: u64) -> Result<(), Error> {
     if value > 0 { Ok(()) } else { Err(Error::Setting { setting, problem: "must be at least 1".into() }) }
+}
+
+fn utf8<'a>(setting: &'static str, address: &'a OsStr) -> Result<&'a str, Error> {
+    address.to_str().ok_or_else(|| {
+        let problem = format!("`{}` is not valid UTF-8; give the directory another name", address.display());
+        Error::Setting { setting, problem }
+    })
+}
+
+/// Settings of a store that is not built here.
+fn nothing_else_set(memory: &Amount, off_heap: &Amount, disk: &Disk) -> Result<(), Error> {
+    let also_set = match disk {
+        _ if memory.is_some() => ".memory",
+        _ if off_heap.is_some() => ".off_heap",
+        Disk::Directories(_) => ".disk",
+        Disk::None => ".no_disk",
+        Disk::Default => return Ok(()),
+    };
+    let problem =
+        format!("a store that was built elsewhere has its own; leave out `{also_set}` or the store");
+    Err(Error::Setting { setting: "store", problem })
 }
 
 fn store(memory: Amount, off_heap: Amount, disk: Disk) -> Result<BlockStore, Error> {
@@ -272,5 +299,34 @@ mod tests {
         assert!(message(Context::builder().threads(0)).contains("threads"));
         assert!(message(Context::builder().task_attempts(0)).contains("task_attempts"));
         assert!(message(Context::builder().memory("much")).contains("memory: `much`"));
+    }
+
+    #[test]
+    fn a_store_that_was_built_elsewhere_leaves_no_setting_unheeded() -> Result<(), Error> {
+        let store = BlockStore::builder().build()?;
+        let with_store = || Context::builder().store(store.clone());
+        for (builder, setting) in [
+            (with_store().memory("64MiB"), ".memory"),
+            (with_store().memory("much"), ".memory"),
+            (with_store().off_heap(1), ".off_heap"),
+            (with_store().disk("/tmp"), ".disk"),
+            (with_store().no_disk(), ".no_disk"),
+        ] {
+            let message = builder.build().unwrap_err().to_string();
+            assert!(message.starts_with("store: ") && message.contains(setting), "{message}");
+        }
+        with_store().build().map(drop)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_checkpoint_directory_whose_name_is_no_text_is_refused_rather_than_renamed() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+
+        let path = std::path::Path::new(OsStr::from_bytes(b"/tmp/ckpt-\xff"));
+        let message = Context::builder().checkpoints(path).build().unwrap_err().to_string();
+        assert!(message.starts_with("checkpoints: ") && message.contains("UTF-8"), "{message}");
+        assert!(!std::path::Path::new("/tmp/ckpt-\u{fffd}").exists());
     }
 }

@@ -65,8 +65,10 @@ impl<T: Data> Source<T> for Late {
             }
             self.current = None;
             let Some(partition) = self.inputs.next() else { return Ok(None) };
-            let outer = self.task.node();
-            self.current = Some(assemble::open(&self.task, self.parent, partition)?);
+            let outer = self.task.place();
+            let input = assemble::open(&self.task, self.parent, partition)?;
+            self.task.spent_elsewhere(input.effort().known);
+            self.current = Some(input);
             self.task.working_on(outer);
         }
     }

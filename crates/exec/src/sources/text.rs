@@ -25,20 +25,19 @@ impl Context {
     /// A file whose name ends in `.lz4` is decompressed (LZ4 frames); it can only be read from its beginning, so it
     /// becomes one partition.
     ///
+    /// The file is read again whenever a partition is computed, so it must stay as it is. A pipe, a device, or a file
+    /// that hides its length as those in `/proc` do, is refused.
+    ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be opened, [`Error::Argument`] for zero partitions. A job fails where the
+    /// [`Error::Io`] when the file cannot be opened or is refused, [`Error::Argument`] for zero partitions. A job fails where the
     /// file is not UTF-8, or its compressed form is damaged.
     pub fn text_file(&self, path: impl AsRef<Path>, partitions: u32) -> Result<Dataset<String>, Error> {
         at_least_one_partition("text_file", partitions)?;
         let path: Arc<Path> = path.as_ref().into();
         let unreadable = |source| Error::Io { action: "open the file", path: path.to_path_buf(), source };
-        let facts = std::fs::metadata(&path).map_err(unreadable)?;
-        if facts.is_dir() {
-            return Err(unreadable(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
-        }
+        let bytes = length(&path).map_err(unreadable)?;
         let compressed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("lz4"));
         let partitions = if compressed { 1 } else { partitions };
-        let bytes = facts.len();
         let open = move |_: &_, partition: u32| {
             let bound =
                 |partition: u32| (u128::from(partition) * u128::from(bytes) / u128::from(partitions)) as u64;
@@ -63,6 +62,25 @@ impl Context {
         let lines = self.text_file(path, partitions)?;
         Ok(lines.map(|line| line.split('\t').map(str::to_owned).collect()))
     }
+}
+
+/// The length of a regular file.
+fn length(path: &Path) -> io::Result<u64> {
+    let facts = std::fs::metadata(path)?;
+    if facts.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    let refused = |what: &str| {
+        let problem = format!("it {what}, so it cannot be read in ranges and again; copy it to a file first");
+        io::Error::new(io::ErrorKind::InvalidInput, problem)
+    };
+    if !facts.is_file() {
+        return Err(refused("is a pipe, a device or a socket"));
+    }
+    if facts.len() == 0 && File::open(path)?.read(&mut [0])? > 0 {
+        return Err(refused("has content and says that it is empty"));
+    }
+    Ok(facts.len())
 }
 
 /// The lines that begin in a range of bytes.

@@ -47,6 +47,8 @@ fn unmeasured_blocks_count_as_nothing_and_are_reported() -> Result {
     assert_eq!(graph.compute_cost(mapped, 0, &Kept::default())?, cost(5, 2, 1));
     assert_eq!(graph.compute_cost(mapped, 1, &Kept::default())?, cost(0, 2, 2));
     assert_eq!(graph.cost(mapped, 1), None);
+    assert_eq!(graph.costs(mapped).collect::<Vec<_>>(), [Duration::from_millis(5)]);
+    assert_eq!(graph.costs(source).count(), 0);
 
     graph.set_cost(mapped, 0, Duration::ZERO)?;
     graph.set_cost(source, 0, Duration::MAX)?;
