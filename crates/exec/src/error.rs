@@ -208,6 +208,30 @@ pub enum Cause {
         "the output of a shuffle does not fit in memory and there is no disk; give the context a disk with `.disk(path)`, or more memory"
     )]
     ShuffleRefused,
+    /// An operator needs more memory and has no disk to spill to.
+    #[error(
+        "execution memory refused: {needed_bytes} more bytes were needed, {available_bytes} of the budget of {budget_bytes} are available to the task, and there is no disk to spill to; give the context a disk with `.disk(path)`, or more memory"
+    )]
+    MemoryRefused {
+        /// What was asked for, beyond what the operator held.
+        needed_bytes: u64,
+        /// What it could have had.
+        available_bytes: u64,
+        /// The heap budget, for storage and execution together.
+        budget_bytes: u64,
+    },
+    /// What is gathered for one key is one record, and larger than the memory a task can have.
+    #[error(
+        "the values of one key take {needed_bytes} bytes, and {available_bytes} of the budget of {budget_bytes} are available to the task; give the context more memory, or reduce the values instead of grouping them"
+    )]
+    GroupTooLarge {
+        /// What the key's values took when no more were granted. There may be more of them.
+        needed_bytes: u64,
+        /// What the task could have had for them.
+        available_bytes: u64,
+        /// The heap budget, for storage and execution together.
+        budget_bytes: u64,
+    },
     /// The block store failed.
     #[error("{0}")]
     Store(#[from] larder_blockstore::Error),

@@ -53,6 +53,7 @@ mod scheduler;
 mod shuffle;
 mod sort;
 mod sources;
+mod spill;
 mod task;
 mod transform;
 

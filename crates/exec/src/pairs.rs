@@ -9,9 +9,10 @@ use crate::dataset::Dataset;
 use crate::error::Error;
 use crate::node::{Compute, Node, WholeInputs};
 use crate::ops::co_group::{CoGroup, Sides};
-use crate::ops::combine::{Aggregate, ByKey, Fold, Group, Reduce};
+use crate::ops::combine::{ByKey, Fold, Reduce};
 use crate::ops::join::{FullOuter, Inner, Join, JoinKind, LeftOuter};
 use crate::ops::records::{Map, MapValues};
+use crate::ops::step::{Aggregate, Merging};
 use crate::partitioner::Partitioner;
 use crate::pipeline::any_operator;
 use crate::shuffle::{AnyShuffle, CombineByKey, ScatterByKey, Shuffle};
@@ -69,8 +70,8 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
     /// [`Error::Argument`] for zero partitions, or for more than a shuffle can have. So do all operations by key.
     pub fn group_by_key_with_partitions(&self, partitions: u32) -> Result<Dataset<(K, Vec<V>)>, Error> {
         let shuffle = self.scattered("group_by_key", partitions)?;
-        let whole = ByKey::<K, V, Vec<V>, _>::of_values(Arc::new(Group), shuffle.clone());
-        self.by_key("group_by_key", partitions, shuffle.is_some(), whole)
+        let shuffled = shuffle.is_some();
+        self.by_key("group_by_key", partitions, shuffled, ByKey::<K, V, _, _>::grouping(shuffle))
     }
 
     /// The values of each key, reduced to one, in order.
@@ -291,13 +292,14 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         self.check_partitions(operation, partitions)?;
         let aggregate = Arc::new(aggregate);
         if Partitioner::is_hash_of(self.partitioner(), partitions) {
-            let whole = ByKey::<K, V, C, _>::of_values(aggregate, None);
+            let whole = ByKey::<K, V, C, _>::of_values(aggregate);
             return self.by_key(operation, partitions, false, whole);
         }
         let map_side = CombineByKey::<V, C, _>::new(&aggregate);
         let store = self.context().store();
         let shuffle = Shuffle::<(K, C), _>::new(store, operation, self.partitions(), partitions, map_side)?;
-        self.by_key(operation, partitions, true, ByKey::<K, V, C, _>::of_combined(aggregate, shuffle))
+        let whole = ByKey::<K, C, C, Merging<V, _>>::of_combined(aggregate, shuffle);
+        self.by_key(operation, partitions, true, whole)
     }
 
     fn by_key<C: Data>(

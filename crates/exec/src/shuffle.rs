@@ -1,24 +1,31 @@
 //! Shuffles: map tasks leave blocks in the store, reduce tasks read their slice of every map output.
 //!
-//! A shuffle is one dataset of the store. The block that map partition `m` leaves for reduce partition `r` has the
-//! number `m * reduces + r`; where there is no record there is no block. Reducers read in the order of the map
-//! partitions, so the result does not depend on which task ran when.
+//! A shuffle is one dataset of the store. A map task leaves its output in rounds of a few MiB: a block for each reduce
+//! partition that got records in the round, so that neither its writers nor a reader hold much at a time. The first
+//! round of map partition `m` has the block numbers from `m * reduces` on. Reducers read in the order of the map
+//! partitions and of their rounds, so the result does not depend on which task ran when.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder_blockstore::codec::Bincode;
-use larder_blockstore::{BlockStore, BlockWriter, Entry, Finished, Pushed, StorageLevel, StoredDataset};
+use larder_blockstore::{
+    Block, BlockStore, BlockWriter, Entry, Finished, Pushed, SerializedBlock, StorageLevel, StoredDataset,
+};
 use larder_lineage::NodeId;
 use parking_lot::{Condvar, Mutex};
 
-use crate::batch::Batch;
-use crate::data::{Data, Key, Portable};
+use crate::batch::{BATCH_RECORDS, Batch};
+use crate::data::{Key, Portable};
 use crate::error::{Cause, Error, TaskError};
-use crate::ops::combine::{Aggregate, Table};
+use crate::ops::deferred::{BATCH_BYTES, Stream};
+use crate::ops::step::{Adding, Aggregate};
+use crate::ops::table::Table;
 use crate::partitioner::hash_partition;
 use crate::persist::BlockSource;
 use crate::pipeline::{AnySource, Pipeline, Source};
+use crate::spill::heap_bytes;
 use crate::task::{Place, Task};
 
 /// A shuffle, whatever its record type.
@@ -60,14 +67,32 @@ struct Shared<W: Portable> {
     reduces: u32,
     outputs: Mutex<Vec<Output>>,
     settled: Condvar,
+    /// The first block number that no round has yet.
+    next_block: AtomicU32,
 }
 
 /// The output of one map task.
 enum Output {
     Missing,
     Running,
-    /// For which reduce partitions there is a block.
-    Done(Box<[bool]>),
+    Done(Box<[Round]>),
+}
+
+/// One round of a map task: a block for each reduce partition, or none for it.
+struct Round {
+    first_block: u32,
+    has_block: Box<[bool]>,
+}
+
+impl Round {
+    fn block(&self, reduce_partition: u32) -> Option<u32> {
+        let has_block = self.has_block.get(reduce_partition as usize).copied().unwrap_or_default();
+        has_block.then(|| self.first_block + reduce_partition)
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = u32> {
+        (0..self.has_block.len() as u32).filter_map(|partition| self.block(partition))
+    }
 }
 
 impl<W: Portable, M: MapSide<W>> Shuffle<W, M> {
@@ -80,12 +105,12 @@ impl<W: Portable, M: MapSide<W>> Shuffle<W, M> {
         reduces: u32,
         map_side: M,
     ) -> Result<Arc<Self>, Error> {
-        if maps.checked_mul(reduces).is_none() {
+        let Some(next_block) = maps.checked_mul(reduces) else {
             let problem = format!(
                 "{maps} map partitions times {reduces} reduce partitions are too many; `coalesce` or ask for fewer"
             );
             return Err(Error::Argument { operation, problem });
-        }
+        };
         let level = match store.disk() {
             Some(_) => StorageLevel::MEMORY_AND_DISK_SER,
             None => StorageLevel::MEMORY_ONLY_SER,
@@ -94,7 +119,13 @@ impl<W: Portable, M: MapSide<W>> Shuffle<W, M> {
         let builder = store.dataset_with::<W>(&format!("shuffle of {operation}"), Bincode, |_| 0);
         let blocks = builder.level(level).build()?;
         let outputs = Mutex::new((0..maps).map(|_| Output::Missing).collect());
-        let shared = Arc::new(Shared { blocks, reduces, outputs, settled: Condvar::new() });
+        let shared = Arc::new(Shared {
+            blocks,
+            reduces,
+            outputs,
+            settled: Condvar::new(),
+            next_block: AtomicU32::new(next_block),
+        });
         Ok(Arc::new(Self { shared, map_side }))
     }
 }
@@ -123,12 +154,19 @@ impl<W: Portable, M: MapSide<W>> AnyShuffle for Shuffle<W, M> {
 
     fn read(&self, _task: &Task, reduce_partition: u32) -> Result<AnySource, TaskError> {
         let shared = Arc::clone(&self.shared);
-        Ok(AnySource::flat(Reader { shared, reduce_partition, next_map: 0, open: None }))
+        Ok(AnySource::flat(Reader {
+            shared,
+            reduce_partition,
+            next_map: 0,
+            blocks: Vec::new().into_iter(),
+            open: None,
+        }))
     }
 
     #[cfg(test)]
     fn lose_block(&self, map_partition: u32, reduce_partition: u32) -> bool {
-        self.shared.blocks.remove(self.shared.block(map_partition, reduce_partition))
+        let blocks = self.shared.blocks_of(map_partition, reduce_partition).unwrap_or_default();
+        blocks.into_iter().filter(|block| self.shared.blocks.remove(*block)).count() > 0
     }
 }
 
@@ -154,23 +192,36 @@ impl<W: Portable> Shared<W> {
         }
     }
 
-    /// The number of a block; the product was checked to fit.
-    fn block(&self, map_partition: u32, reduce_partition: u32) -> u32 {
-        map_partition * self.reduces + reduce_partition
+    /// The block numbers of another round of a map task; none when they are used up.
+    fn another_round(&self) -> Option<u32> {
+        let grow = |next: u32| next.checked_add(self.reduces);
+        self.next_block.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).ok()
     }
 
     /// A block of this map output is gone: the map task is to run again.
     fn lose(&self, map_partition: u32) -> TaskError {
-        let mut outputs = self.outputs.lock();
-        if let Some(output @ Output::Done(_)) = outputs.get_mut(map_partition as usize) {
-            *output = Output::Missing;
+        let mut lost = None;
+        if let Some(output @ Output::Done(_)) = self.outputs.lock().get_mut(map_partition as usize) {
+            lost = Some(std::mem::replace(output, Output::Missing));
+        }
+        if let Some(Output::Done(rounds)) = lost {
+            self.remove(&rounds);
         }
         TaskError::Lost
     }
 
-    fn has_block(&self, map_partition: u32, reduce_partition: u32) -> Option<bool> {
+    fn remove(&self, rounds: &[Round]) {
+        for block in rounds.iter().flat_map(Round::blocks) {
+            self.blocks.remove(block);
+        }
+    }
+
+    /// The blocks a map task left for a reduce partition, in order; none if it is to run again.
+    fn blocks_of(&self, map_partition: u32, reduce_partition: u32) -> Option<Vec<u32>> {
         match self.outputs.lock().get(map_partition as usize)? {
-            Output::Done(blocks) => blocks.get(reduce_partition as usize).copied(),
+            Output::Done(rounds) => {
+                Some(rounds.iter().filter_map(|round| round.block(reduce_partition)).collect())
+            }
             Output::Missing | Output::Running => None,
         }
     }
@@ -184,8 +235,8 @@ struct Claim<'a, W: Portable> {
 }
 
 impl<W: Portable> Claim<'_, W> {
-    fn done(mut self, blocks: Box<[bool]>) {
-        self.outcome = Output::Done(blocks);
+    fn done(mut self, rounds: Box<[Round]>) {
+        self.outcome = Output::Done(rounds);
     }
 }
 
@@ -199,17 +250,45 @@ impl<W: Portable> Drop for Claim<'_, W> {
     }
 }
 
-/// Where a map task puts its records: one block for each reduce partition that gets any.
+/// What a round of a map task holds, at least.
+const ROUND_BYTES: usize = 2 << 20;
+
+/// What a round holds for each reduce partition, at least, so that blocks do not become tiny.
+const ROUND_BLOCK_BYTES: usize = 16 << 10;
+
+/// One record of so many is measured.
+const MEASURED_RECORDS: u32 = 16;
+
+/// Where a map task puts its records: one block for each reduce partition that gets any in a round. What was written
+/// goes when it drops unfinished.
 pub(crate) struct MapWriter<W: Portable> {
     shared: Arc<Shared<W>>,
     map_partition: u32,
+    first_block: u32,
     writers: Vec<Option<BlockWriter<W>>>,
+    /// About what was pushed in this round.
+    round_bytes: usize,
+    round_bytes_max: usize,
+    records: u32,
+    /// What the last measured record owns.
+    record_heap_bytes: usize,
+    rounds: Vec<Round>,
 }
 
 impl<W: Portable> MapWriter<W> {
     fn new(shared: &Arc<Shared<W>>, map_partition: u32) -> Self {
-        let writers = (0..shared.reduces).map(|_| None).collect();
-        Self { shared: Arc::clone(shared), map_partition, writers }
+        let reduces = shared.reduces as usize;
+        Self {
+            shared: Arc::clone(shared),
+            map_partition,
+            first_block: map_partition * shared.reduces,
+            writers: (0..reduces).map(|_| None).collect(),
+            round_bytes: 0,
+            round_bytes_max: ROUND_BYTES.max(reduces.saturating_mul(ROUND_BLOCK_BYTES)),
+            records: 0,
+            record_heap_bytes: 0,
+            rounds: Vec::new(),
+        }
     }
 
     pub(crate) fn reduces(&self) -> u32 {
@@ -221,6 +300,7 @@ impl<W: Portable> MapWriter<W> {
     }
 
     pub(crate) fn push(&mut self, reduce_partition: u32, record: W) -> Result<(), TaskError> {
+        self.count(&record)?;
         match self.writer(reduce_partition)?.push(record).map_err(Cause::from)? {
             Pushed::Kept => Ok(()),
             Pushed::Refused(_) => Err(Cause::ShuffleRefused.into()),
@@ -229,32 +309,75 @@ impl<W: Portable> MapWriter<W> {
 
     /// As [`push`](Self::push), of a record that stays where it is.
     pub(crate) fn push_ref(&mut self, reduce_partition: u32, record: &W) -> Result<(), TaskError> {
+        self.count(record)?;
         let writer = self.writer(reduce_partition)?;
         let kept = writer.push_slice(std::slice::from_ref(record)).map_err(Cause::from)?;
         if kept == 1 { Ok(()) } else { Err(Cause::ShuffleRefused.into()) }
     }
 
+    #[inline]
+    fn count(&mut self, record: &W) -> Result<(), TaskError> {
+        if std::mem::needs_drop::<W>() {
+            if self.records.is_multiple_of(MEASURED_RECORDS) {
+                self.record_heap_bytes = heap_bytes(record);
+            }
+            self.records = self.records.wrapping_add(1);
+        }
+        if self.round_bytes >= self.round_bytes_max {
+            self.begin_round()?;
+        }
+        self.round_bytes += size_of::<W>() + self.record_heap_bytes;
+        Ok(())
+    }
+
+    #[cold]
+    fn begin_round(&mut self) -> Result<(), TaskError> {
+        if let Some(first_block) = self.shared.another_round() {
+            self.end_round()?;
+            self.first_block = first_block;
+        }
+        self.round_bytes = 0;
+        Ok(())
+    }
+
+    /// Stores the blocks of the round.
+    fn end_round(&mut self) -> Result<(), TaskError> {
+        let mut round =
+            Round { first_block: self.first_block, has_block: vec![false; self.writers.len()].into() };
+        let mut stored = Ok(());
+        for (writer, has_block) in self.writers.iter_mut().zip(&mut round.has_block) {
+            let Some(writer) = writer.take() else { continue };
+            stored = match writer.finish() {
+                Ok(Finished::Stored(_)) => {
+                    *has_block = true;
+                    continue;
+                }
+                Ok(Finished::Refused(_)) => Err(Cause::ShuffleRefused.into()),
+                Err(error) => Err(Cause::from(error).into()),
+            };
+            break;
+        }
+        self.rounds.push(round);
+        stored
+    }
+
     fn writer(&mut self, reduce_partition: u32) -> Result<&mut BlockWriter<W>, TaskError> {
         let writer = self.writers.get_mut(reduce_partition as usize).ok_or(TaskError::Stale)?;
         if writer.is_none() {
-            let block = self.shared.block(self.map_partition, reduce_partition);
-            *writer = Some(vacate(&self.shared.blocks, block)?);
+            *writer = Some(vacate(&self.shared.blocks, self.first_block + reduce_partition)?);
         }
         writer.as_mut().ok_or(TaskError::Stale)
     }
 
-    /// Stores the blocks; for which reduce partitions there is one.
-    fn finish(self) -> Result<Box<[bool]>, TaskError> {
-        self.writers
-            .into_iter()
-            .map(|writer| {
-                let Some(writer) = writer else { return Ok(false) };
-                match writer.finish().map_err(Cause::from)? {
-                    Finished::Stored(_) => Ok(true),
-                    Finished::Refused(_) => Err(Cause::ShuffleRefused.into()),
-                }
-            })
-            .collect()
+    fn finish(mut self) -> Result<Box<[Round]>, TaskError> {
+        self.end_round()?;
+        Ok(std::mem::take(&mut self.rounds).into())
+    }
+}
+
+impl<W: Portable> Drop for MapWriter<W> {
+    fn drop(&mut self) {
+        self.shared.remove(&self.rounds);
     }
 }
 
@@ -274,37 +397,57 @@ struct Reader<W: Portable> {
     shared: Arc<Shared<W>>,
     reduce_partition: u32,
     next_map: u32,
-    open: Option<(u32, BlockSource<W>)>,
+    /// Those of the last map output that are still to be read.
+    blocks: std::vec::IntoIter<u32>,
+    open: Option<Open<W>>,
+}
+
+struct Open<W> {
+    block: BlockSource<W>,
+    /// Fewer than usual where records are large.
+    batch_records: usize,
 }
 
 impl<W: Portable> Source<W> for Reader<W> {
     fn next(&mut self, records_max: usize) -> Result<Option<Batch<W>>, TaskError> {
         loop {
-            if let Some((map_partition, block)) = &mut self.open {
-                match block.next_batch(records_max) {
+            if let Some(Open { block, batch_records }) = &mut self.open {
+                match block.next_batch(records_max.min(*batch_records)) {
                     Ok(Some(batch)) => return Ok(Some(batch)),
                     Ok(None) => self.open = None,
-                    Err(error) if error.is_lost_copy() => return Err(self.shared.lose(*map_partition)),
-                    Err(error) => return Err(Cause::from(error).into()),
+                    Err(error) => return Err(self.failed(error)),
                 }
             }
-            let map_partition = self.next_map;
-            if map_partition as usize >= self.shared.outputs.lock().len() {
-                return Ok(None);
-            }
-            self.next_map += 1;
-            match self.shared.has_block(map_partition, self.reduce_partition) {
-                None => return Err(TaskError::Lost),
-                Some(false) => continue,
-                Some(true) => {}
-            }
-            match self.shared.blocks.get(self.shared.block(map_partition, self.reduce_partition)) {
-                Ok(Some(block)) => self.open = Some((map_partition, BlockSource::new(block))),
-                Ok(None) => return Err(self.shared.lose(map_partition)),
-                Err(error) if error.is_lost_copy() => return Err(self.shared.lose(map_partition)),
-                Err(error) => return Err(Cause::from(error).into()),
+            let Some(block) = self.blocks.next() else {
+                if self.next_map as usize >= self.shared.outputs.lock().len() {
+                    return Ok(None);
+                }
+                let blocks = self.shared.blocks_of(self.next_map, self.reduce_partition);
+                self.blocks = blocks.ok_or(TaskError::Lost)?.into_iter();
+                self.next_map += 1;
+                continue;
+            };
+            match self.shared.blocks.get(block) {
+                Ok(Some(block)) => self.open = Some(Open::new(block)),
+                Ok(None) => return Err(self.shared.lose(self.next_map - 1)),
+                Err(error) => return Err(self.failed(error)),
             }
         }
+    }
+}
+
+impl<W: Portable> Reader<W> {
+    fn failed(&self, error: larder_blockstore::Error) -> TaskError {
+        if error.is_lost_copy() { self.shared.lose(self.next_map - 1) } else { Cause::from(error).into() }
+    }
+}
+
+impl<W: Portable> Open<W> {
+    fn new(block: Block<W>) -> Self {
+        let bytes = block.serialized().map_or(0, SerializedBlock::stored_bytes);
+        let record_bytes = (bytes / block.len().max(1)).max(1);
+        let batch_records = usize::try_from(BATCH_BYTES as u64 / record_bytes).unwrap_or(BATCH_RECORDS);
+        Self { block: BlockSource::new(block), batch_records: batch_records.clamp(1, BATCH_RECORDS) }
     }
 }
 
@@ -328,26 +471,27 @@ impl<K: Key, V: Portable> MapSide<(K, V)> for ScatterByKey {
 
 /// Pairs by the hash of their key, the values of each key combined first.
 pub(crate) struct CombineByKey<V, C, A> {
-    aggregate: Arc<A>,
+    step: Arc<Adding<A>>,
     types: std::marker::PhantomData<fn(V) -> C>,
 }
 
 impl<V, C, A> CombineByKey<V, C, A> {
     pub(crate) fn new(aggregate: &Arc<A>) -> Self {
-        Self { aggregate: Arc::clone(aggregate), types: std::marker::PhantomData }
+        Self { step: Arc::new(Adding(Arc::clone(aggregate))), types: std::marker::PhantomData }
     }
 }
 
-impl<K: Key, V: Data, C: Portable, A: Aggregate<V, C>> MapSide<(K, C)> for CombineByKey<V, C, A> {
-    fn run(&self, _task: &Task, mut input: Pipeline, out: &mut MapWriter<(K, C)>) -> Result<(), TaskError> {
+impl<K: Key, V: Portable, C: Portable, A: Aggregate<V, C>> MapSide<(K, C)> for CombineByKey<V, C, A> {
+    fn run(&self, task: &Task, mut input: Pipeline, out: &mut MapWriter<(K, C)>) -> Result<(), TaskError> {
         let reduces = out.reduces();
-        let mut table = Table::<K, C>::new();
-        input.for_each_batch::<(K, V)>(|batch| {
-            table.add(batch, &*self.aggregate);
-            Ok(())
-        })?;
+        let mut table = Table::<K, V, C, _>::new(task, Arc::clone(&self.step))?;
+        input.for_each_batch::<(K, V)>(|batch| table.add(batch))?;
         drop(input);
-        table.into_rows().try_for_each(|row| out.push(hash_partition(&row.0, reduces), row))
+        let mut rows = table.into_rows();
+        while let Some(row) = rows.next()? {
+            out.push(hash_partition(&row.0, reduces), row)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use larder_lineage::NodeId;
@@ -12,12 +13,13 @@ use crate::data::{Data, Portable};
 use crate::dataset::Dataset;
 use crate::error::{Error, TaskError};
 use crate::node::{Compute, Node, WholeInputs};
-use crate::ops::deferred::deferred;
+use crate::ops::deferred::{Streamed, deferred};
 use crate::ops::sample::Random;
 use crate::partitioner::Partitioner;
 use crate::pipeline::{AnySource, Pipeline};
 use crate::prepared::Prepared;
 use crate::shuffle::{AnyShuffle, MapSide, MapWriter, Shuffle};
+use crate::spill::{Order, Sorter};
 use crate::task::Task;
 use crate::transform::at_least_one_partition;
 
@@ -232,22 +234,36 @@ struct Sorted<T, F> {
     order: Arc<KeyOrder<T, F>>,
 }
 
-impl<T: Data, K: Data + Ord, F: Fn(&T) -> K + Send + Sync + 'static> WholeInputs for Sorted<T, F> {
-    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
+impl<T: Portable, K: Data + Ord, F: Fn(&T) -> K + Send + Sync + 'static> WholeInputs for Sorted<T, F> {
+    fn open(&self, task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let mut input = inputs.into_iter().next().ok_or(TaskError::Stale)?;
-        let order = Arc::clone(&self.order);
+        let (task, order) = (Rc::clone(task), Arc::clone(&self.order));
         Ok(deferred(input.depth(), move || {
-            let mut records: Vec<(K, T)> = Vec::new();
+            let mut sorter = Sorter::new(&task, ByKeyOrder(order, PhantomData))?;
             input.for_each_batch::<T>(|batch| {
-                records.extend(batch.into_vec().into_iter().map(|record| (order.key(&record), record)));
-                Ok(())
+                batch.into_vec().into_iter().try_for_each(|record| sorter.push(record))
             })?;
-            records.sort_by(|(left, _), (right, _)| order.compare(left, right));
-            Ok(records.into_iter().map(|(_, record)| record))
+            drop(input);
+            Ok(Streamed(sorter.finish()?))
         }))
     }
 
     fn shuffle(&self, _dependency: usize) -> Option<Arc<dyn AnyShuffle>> {
         Some(Arc::clone(&self.shuffle))
+    }
+}
+
+/// The order of a sort, for the sorter.
+struct ByKeyOrder<T, K, F>(Arc<KeyOrder<T, F>>, PhantomData<fn() -> K>);
+
+impl<T: 'static, K: Ord + 'static, F: Fn(&T) -> K + 'static> Order<T> for ByKeyOrder<T, K, F> {
+    type Key = K;
+
+    fn key(&self, record: &T) -> K {
+        self.0.key(record)
+    }
+
+    fn compare(&self, left: &K, right: &K) -> Ordering {
+        self.0.compare(left, right)
     }
 }

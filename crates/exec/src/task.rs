@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use larder_blockstore::memory::TaskMemory;
 use larder_lineage::NodeId;
 
 use crate::context::Context;
@@ -36,6 +37,8 @@ pub(crate) type Task = Rc<TaskState>;
 pub(crate) struct TaskState {
     context: Context,
     job: Arc<Job>,
+    /// What its operators work in, nested ones and all.
+    memory: TaskMemory,
     partition: u32,
     /// Whose operation runs now: what to name when it fails.
     place: Cell<Place>,
@@ -50,6 +53,8 @@ impl TaskState {
         Rc::new(Self {
             context: context.clone(),
             job: Arc::clone(job),
+            // Others may wait for this task: for a block it computes, for a map output. So it never waits for theirs.
+            memory: context.store().memory().nonblocking_task().named(&context.label(node)),
             partition,
             place: Cell::new(Place::of(node, partition)),
             elsewhere: Cell::new(Duration::ZERO),
@@ -59,6 +64,10 @@ impl TaskState {
 
     pub(crate) fn context(&self) -> &Context {
         &self.context
+    }
+
+    pub(crate) fn memory(&self) -> &TaskMemory {
+        &self.memory
     }
 
     /// The partition the task is for, of the dataset its stage computes.

@@ -15,6 +15,7 @@ use crate::ops::partitions::MapPartitions;
 use crate::ops::product::Cartesian;
 use crate::ops::records::{Filter, FlatMap, KeyBy, Map, TryMap};
 use crate::ops::sample::Random;
+use crate::ops::step::Merging;
 use crate::ops::zip::Zip;
 use crate::pipeline::{AnySource, Pipeline, Records, any_operator};
 use crate::shuffle::{AnyShuffle, CombineByKey, RoundRobin, Shuffle};
@@ -206,7 +207,7 @@ impl<T: Key> Dataset<T> {
         let map_side = CombineByKey::<(), (), _>::new(&aggregate);
         let store = self.context().store();
         let shuffle = Shuffle::<(T, ()), _>::new(store, "distinct", self.partitions(), partitions, map_side)?;
-        let whole = ByKey::<T, (), (), _>::of_combined(aggregate, shuffle);
+        let whole = ByKey::<T, (), (), Merging<(), _>>::of_combined(aggregate, shuffle);
         let compute = Compute::Whole(Arc::new(whole));
         let node = Node::new::<(T, ())>("distinct", partitions, None, compute, None);
         Ok(keyed.shuffled::<(T, ())>(node)?.keys())

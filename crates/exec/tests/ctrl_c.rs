@@ -18,7 +18,7 @@ fn child() -> Result<(), Error> {
     let context = Context::builder().threads(2).progress(false).cancel_on_ctrl_c(true).build()?;
     let endless = context.generate(2, |_| 0_u64..)?.map(|n| {
         if *n == 10_000 {
-            println!("running");
+            println!("at the ten thousandth");
         }
         n % 7
     });
@@ -44,7 +44,7 @@ fn it_cancels_a_job_and_then_ends_the_process() -> Result<(), Box<dyn std::error
     let output = process.stdout.take().ok_or("no output")?;
     let mut lines = BufReader::new(output).lines();
     let mut wait_for = |what: &str| lines.by_ref().map_while(Result::ok).find(|line| line.contains(what));
-    assert!(wait_for("running").is_some());
+    assert!(wait_for("at the ten thousandth").is_some());
     interrupt(&process)?;
     assert!(wait_for("cancelled; then 10").is_some());
     interrupt(&process)?;

@@ -1,23 +1,36 @@
-//! Joins: the right side becomes a table, the left side streams past it.
+//! Joins: the right side becomes a table, the left side streams past it. Where the table does not fit, both sides
+//! are sorted on disk instead ([`sort_merge`](crate::ops::sort_merge)); what comes out is the same.
 
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use crate::batch::{BATCH_RECORDS, Batch};
-use crate::data::{Data, Key};
+use crate::data::{Key, Portable};
 use crate::error::TaskError;
 use crate::node::WholeInputs;
 use crate::ops::co_group::Sides;
+use crate::ops::deferred::next_batch;
+use crate::ops::sort_merge::SortMerge;
+use crate::ops::step::Grouping;
+use crate::ops::table::{Full, Table};
 use crate::partitioner::TableHasher;
 use crate::pipeline::{AnySource, Pipeline, Source};
 use crate::shuffle::AnyShuffle;
+use crate::spill::Working;
 use crate::task::Task;
 
 /// Which pairs a join gives.
 pub(crate) trait JoinKind<V, W>: Send + Sync + 'static {
-    type Pair: Data;
+    type Pair: Portable;
+
+    /// Whether left values without a right one count.
+    const KEEPS_LEFT: bool;
+
+    /// Whether right values without a left one count.
+    const KEEPS_RIGHT: bool;
 
     /// A left and a right value of one key.
     fn both(left: V, right: W) -> Self::Pair;
@@ -33,8 +46,11 @@ pub(crate) struct Inner;
 pub(crate) struct LeftOuter;
 pub(crate) struct FullOuter;
 
-impl<V: Data, W: Data> JoinKind<V, W> for Inner {
+impl<V: Portable, W: Portable> JoinKind<V, W> for Inner {
     type Pair = (V, W);
+
+    const KEEPS_LEFT: bool = false;
+    const KEEPS_RIGHT: bool = false;
 
     fn both(left: V, right: W) -> (V, W) {
         (left, right)
@@ -49,8 +65,11 @@ impl<V: Data, W: Data> JoinKind<V, W> for Inner {
     }
 }
 
-impl<V: Data, W: Data> JoinKind<V, W> for LeftOuter {
+impl<V: Portable, W: Portable> JoinKind<V, W> for LeftOuter {
     type Pair = (V, Option<W>);
+
+    const KEEPS_LEFT: bool = true;
+    const KEEPS_RIGHT: bool = false;
 
     fn both(left: V, right: W) -> Self::Pair {
         (left, Some(right))
@@ -65,8 +84,11 @@ impl<V: Data, W: Data> JoinKind<V, W> for LeftOuter {
     }
 }
 
-impl<V: Data, W: Data> JoinKind<V, W> for FullOuter {
+impl<V: Portable, W: Portable> JoinKind<V, W> for FullOuter {
     type Pair = (Option<V>, Option<W>);
+
+    const KEEPS_LEFT: bool = true;
+    const KEEPS_RIGHT: bool = true;
 
     fn both(left: V, right: W) -> Self::Pair {
         (Some(left), Some(right))
@@ -92,19 +114,11 @@ impl<K, V, W, J> Join<K, V, W, J> {
     }
 }
 
-impl<K: Key, V: Data, W: Data, J: JoinKind<V, W>> WholeInputs for Join<K, V, W, J> {
-    fn open(&self, _task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
+impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> WholeInputs for Join<K, V, W, J> {
+    fn open(&self, task: &Task, _partition: u32, inputs: Vec<Pipeline>) -> Result<AnySource, TaskError> {
         let [left, right] = <[_; 2]>::try_from(inputs).map_err(|_| TaskError::Stale)?;
         let depth = left.depth().max(right.depth());
-        let joined = Joined::<K, V, W, J> {
-            left: Some(left),
-            right: Some(right),
-            batch: None,
-            next: 0,
-            table: IndexMap::default(),
-            rest: None,
-            kind: PhantomData,
-        };
+        let joined = Joined::<K, V, W, J> { task: Rc::clone(task), state: State::Unread { left, right } };
         Ok(AnySource::around(depth, joined))
     }
 
@@ -113,76 +127,84 @@ impl<K: Key, V: Data, W: Data, J: JoinKind<V, W>> WholeInputs for Join<K, V, W, 
     }
 }
 
-struct Row<W> {
-    values: Vec<W>,
-    met: bool,
+struct Joined<K: Key, V: Portable, W: Portable, J> {
+    task: Task,
+    state: State<K, V, W, J>,
 }
 
-type Rows<K, W> = IndexMap<K, Row<W>, TableHasher>;
+enum State<K: Key, V: Portable, W: Portable, J> {
+    Unread { left: Pipeline, right: Pipeline },
+    InMemory(Box<Probe<K, V, W, J>>),
+    OnDisk(Box<SortMerge<K, V, W, J>>),
+    Ended,
+}
+
+impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> Joined<K, V, W, J> {
+    fn start(&self, left: Pipeline, mut right: Pipeline) -> Result<State<K, V, W, J>, TaskError> {
+        let mut table = Table::<K, W, Vec<W>, _>::new(&self.task, Arc::new(Grouping))?;
+        right.for_each_batch(|batch| table.add(batch))?;
+        drop(right);
+        table.evict_all_if_closed()?;
+        let Full { rows, working, spilled } = table.finish();
+        if let Some(right) = spilled {
+            drop(working);
+            return Ok(State::OnDisk(Box::new(SortMerge::start(&self.task, left, right)?)));
+        }
+        let met = if J::KEEPS_RIGHT { vec![false; rows.len()] } else { Vec::new() };
+        Ok(State::InMemory(Box::new(Probe {
+            left: Some(left),
+            batch: None,
+            next: 0,
+            rows,
+            met,
+            rest: None,
+            _working: working,
+            kind: PhantomData,
+        })))
+    }
+}
+
+impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> Source<(K, J::Pair)> for Joined<K, V, W, J> {
+    fn next(&mut self, records_max: usize) -> Result<Option<Batch<(K, J::Pair)>>, TaskError> {
+        self.state = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Unread { left, right } => self.start(left, right)?,
+            state => state,
+        };
+        let batch = match &mut self.state {
+            State::InMemory(probe) => probe.next()?,
+            State::OnDisk(merge) => next_batch(&mut **merge, records_max)?,
+            State::Unread { .. } | State::Ended => None,
+        };
+        if batch.is_none() {
+            self.state = State::Ended;
+        }
+        Ok(batch)
+    }
+}
+
+type Rows<K, W> = IndexMap<K, Option<Vec<W>>, TableHasher>;
 
 /// Left records in order, each with its right values; then the right records that met none, in order.
-struct Joined<K, V, W, J> {
+struct Probe<K, V, W, J> {
     left: Option<Pipeline>,
-    /// Until it has become the table.
-    right: Option<Pipeline>,
     batch: Option<Batch<(K, V)>>,
     next: usize,
-    table: Rows<K, W>,
-    /// The table, once the left side is at its end.
-    rest: Option<indexmap::map::IntoIter<K, Row<W>>>,
+    /// Right values by key.
+    rows: Rows<K, W>,
+    /// Which rows met a left record; kept only where it matters.
+    met: Vec<bool>,
+    /// The rows that met none, once the left side is at its end.
+    rest: Option<Rest<K, W>>,
+    _working: Working,
     kind: PhantomData<fn() -> J>,
 }
 
-impl<K: Key, V: Data, W: Data, J: JoinKind<V, W>> Joined<K, V, W, J> {
-    fn build(&mut self) -> Result<(), TaskError> {
-        let Some(mut right) = self.right.take() else { return Ok(()) };
-        right.for_each_batch::<(K, W)>(|batch| {
-            for (key, value) in batch.into_vec() {
-                let row = self.table.entry(key).or_insert_with(|| Row { values: Vec::new(), met: false });
-                row.values.push(value);
-            }
-            Ok(())
-        })
-    }
+type NextPairs<K, P> = Option<Batch<(K, P)>>;
 
-    /// Joins records of the current left batch until there is a batch of output. False if more left records are
-    /// needed.
-    fn join_batch(&mut self, output: &mut Vec<(K, J::Pair)>) -> bool {
-        let records = self.batch.as_ref().map(Batch::as_slice).unwrap_or_default();
-        for (key, value) in records.get(self.next..).unwrap_or_default() {
-            if output.len() >= BATCH_RECORDS {
-                return true;
-            }
-            self.next += 1;
-            match self.table.get_mut(key) {
-                Some(row) => {
-                    row.met = true;
-                    let pairs = row.values.iter().map(|right| J::both(value.clone(), right.clone()));
-                    output.extend(pairs.map(|pair| (key.clone(), pair)));
-                }
-                None => output.extend(J::left_only(value.clone()).map(|pair| (key.clone(), pair))),
-            }
-        }
-        output.len() >= BATCH_RECORDS
-    }
+type Rest<K, W> = std::iter::Zip<indexmap::map::IntoIter<K, Option<Vec<W>>>, std::vec::IntoIter<bool>>;
 
-    fn rest(&mut self, output: &mut Vec<(K, J::Pair)>) {
-        let table = std::mem::take(&mut self.table);
-        let rest = self.rest.get_or_insert_with(|| table.into_iter());
-        while output.len() < BATCH_RECORDS
-            && let Some((key, row)) = rest.next()
-        {
-            if !row.met {
-                let pairs = row.values.into_iter().filter_map(J::right_only);
-                output.extend(pairs.map(|pair| (key.clone(), pair)));
-            }
-        }
-    }
-}
-
-impl<K: Key, V: Data, W: Data, J: JoinKind<V, W>> Source<(K, J::Pair)> for Joined<K, V, W, J> {
-    fn next(&mut self, _records_max: usize) -> Result<Option<Batch<(K, J::Pair)>>, TaskError> {
-        self.build()?;
+impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> Probe<K, V, W, J> {
+    fn next(&mut self) -> Result<NextPairs<K, J::Pair>, TaskError> {
         let mut output = Vec::new();
         while let Some(left) = &mut self.left {
             if let Some(batch) = &self.batch
@@ -201,5 +223,41 @@ impl<K: Key, V: Data, W: Data, J: JoinKind<V, W>> Source<(K, J::Pair)> for Joine
         }
         self.rest(&mut output);
         Ok(if output.is_empty() { None } else { Some(Batch::Owned(output)) })
+    }
+
+    /// Joins records of the current left batch until there is a batch of output. False if more left records are
+    /// needed.
+    fn join_batch(&mut self, output: &mut Vec<(K, J::Pair)>) -> bool {
+        let records = self.batch.as_ref().map(Batch::as_slice).unwrap_or_default();
+        for (key, value) in records.get(self.next..).unwrap_or_default() {
+            if output.len() >= BATCH_RECORDS {
+                return true;
+            }
+            self.next += 1;
+            match self.rows.get_full(key) {
+                Some((row, _, values)) => {
+                    if let Some(met) = self.met.get_mut(row) {
+                        *met = true;
+                    }
+                    let pairs = values.iter().flatten().map(|right| J::both(value.clone(), right.clone()));
+                    output.extend(pairs.map(|pair| (key.clone(), pair)));
+                }
+                None => output.extend(J::left_only(value.clone()).map(|pair| (key.clone(), pair))),
+            }
+        }
+        output.len() >= BATCH_RECORDS
+    }
+
+    fn rest(&mut self, output: &mut Vec<(K, J::Pair)>) {
+        let (rows, met) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.met));
+        let rest = self.rest.get_or_insert_with(|| rows.into_iter().zip(met));
+        while output.len() < BATCH_RECORDS
+            && let Some(((key, values), met)) = rest.next()
+        {
+            if !met {
+                let pairs = values.into_iter().flatten().filter_map(J::right_only);
+                output.extend(pairs.map(|pair| (key.clone(), pair)));
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::data::Data;
 use crate::dataset::Dataset;
 use crate::error::{Error, TaskError};
 use crate::node::{Compute, Node};
-use crate::ops::deferred::deferred;
+use crate::ops::deferred::{Iterated, deferred};
 use crate::pipeline::{AnySource, Source};
 use crate::transform::argument;
 
@@ -50,7 +50,7 @@ impl Context {
         let f = Arc::new(f);
         let open = move |_: &_, partition: u32| {
             let f = Arc::clone(&f);
-            Ok(deferred(0, move || Ok(f(partition).into_iter())))
+            Ok(deferred(0, move || Ok(Iterated(f(partition).into_iter()))))
         };
         let compute = Compute::Leaf(Arc::new(open));
         self.add(Node::new::<I::Item>("generate", partitions, None, compute, None), Vec::new())
