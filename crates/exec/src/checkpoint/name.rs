@@ -13,7 +13,7 @@ use std::any::type_name;
 /// # let directory = tempfile::tempdir()?;
 /// use larder_exec::{CheckpointName, Context};
 ///
-/// let context = Context::builder().checkpoints(directory.path().display()).build()?;
+/// let context = Context::builder().checkpoints(directory.path()).build()?;
 /// let totals = CheckpointName::new("totals").records("name and count, 1");
 /// context.parallelize(vec![("a".to_owned(), 1_u64)], 1)?.checkpoint_as(totals.clone())?;
 ///
