@@ -38,9 +38,14 @@ enum BlockCopy<T> {
 /// Reads a copy on disk. When the last reader is gone, the mapped pages leave the process; the kernel may cache them.
 pub(crate) struct DiskRead<T> {
     pub(crate) facts: Arc<DatasetFacts<T>>,
-    pub(crate) partition: u32,
-    pub(crate) bytes: Arc<SerializedBlock>,
     pub(crate) core: Arc<Core>,
+    pub(crate) partition: u32,
+    /// The copy as the store lists it.
+    pub(crate) listed: Arc<SerializedBlock>,
+    /// What is read: the same, or its bytes in memory.
+    pub(crate) bytes: Arc<SerializedBlock>,
+    /// Its chunks were compared with their checksums, and need not be again.
+    pub(crate) is_verified: bool,
 }
 
 impl<T> Drop for DiskRead<T> {
@@ -292,6 +297,12 @@ impl<T: 'static> Cursor<T> {
             let Some(chunk) = chunks.get(self.next) else { return Ok(false) };
             // The one before it goes first: a reader holds one chunk.
             self.raw = Bytes::new();
+            if let (BlockCopy::Disk(read), Some(before)) = (&block.copy, self.next.checked_sub(1))
+                && !read.is_verified
+                && let Some(before) = chunks.get(before)
+            {
+                read.core.release_chunk(before);
+            }
             self.raw = raw_of(block, self.next, chunk)?;
             self.next += 1;
             self.offset = 0;
@@ -324,10 +335,18 @@ impl<T: 'static> Cursor<T> {
     }
 }
 
+/// The records of a chunk, uncompressed. A chunk that is damaged costs the store its copy of the block.
 fn raw_of<T: 'static>(block: &Block<T>, index: usize, chunk: &Chunk) -> Result<Bytes, Error> {
-    chunk.raw().map_err(|source| {
-        if let BlockCopy::Disk(read) = &block.copy {
-            read.core.report_directories(&read.facts.counters);
+    let ready = match &block.copy {
+        BlockCopy::Disk(read) if !read.is_verified => read.core.ready(chunk),
+        _ => Ok(()),
+    };
+    ready.and_then(|()| chunk.raw()).map_err(|source| {
+        if let Some(owner) = block.facts().owner.upgrade() {
+            match &block.copy {
+                BlockCopy::Memory(copy) => owner.discard_memory(copy),
+                BlockCopy::Disk(read) => owner.discard_disk(read.partition, &read.listed),
+            }
         }
         block.facts().chunk_error(block.id().partition, block.residence(), index, source)
     })

@@ -6,6 +6,7 @@ mod read;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use self::read::Readable;
 use crate::block::{Block, DiskRead};
 use crate::entry::{Entry, Flight};
 use crate::error::{Error, Residence};
@@ -35,6 +36,16 @@ pub(crate) struct DatasetFacts<T> {
     /// Where its copies in memory are ranked.
     pub(crate) tier: Arc<Tier>,
     pub(crate) counters: Arc<LiveCounters>,
+    /// Told by readers of copies that turn out damaged.
+    pub(crate) owner: Weak<dyn Owner<T>>,
+}
+
+/// Whose blocks they are, as a reader sees it that outlives a damaged copy.
+pub(crate) trait Owner<T>: Send + Sync {
+    /// Takes a damaged copy in memory out of the store, if it is still listed.
+    fn discard_memory(&self, copy: &Arc<MemoryCopy<T>>);
+    /// Takes a damaged copy on disk out of the store, if it is still listed.
+    fn discard_disk(&self, partition: u32, bytes: &Arc<SerializedBlock>);
 }
 
 impl<T> DatasetFacts<T> {
@@ -77,19 +88,37 @@ pub(crate) struct Inner<T> {
 }
 
 impl<T: Send + Sync + 'static> Inner<T> {
-    pub(crate) fn new(core: Arc<Core>, facts: DatasetFacts<T>) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
-            core,
-            facts: Arc::new(facts),
-            table: Table::new(),
-            this: Weak::clone(this),
+    pub(crate) fn new(
+        core: Arc<Core>,
+        facts: impl FnOnce(Weak<dyn Owner<T>>) -> DatasetFacts<T>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| {
+            let owner: Weak<Self> = Weak::clone(this);
+            Self { core, facts: Arc::new(facts(owner)), table: Table::new(), this: Weak::clone(this) }
         })
     }
 
-    /// A handle on a copy on disk.
-    pub(crate) fn disk_block(&self, partition: u32, bytes: &Arc<SerializedBlock>) -> Block<T> {
-        let (facts, core) = (Arc::clone(&self.facts), Arc::clone(&self.core));
-        Block::on_disk(DiskRead { facts, partition, bytes: Arc::clone(bytes), core })
+    /// A handle on a copy on disk that is listed, or about to be, and whose chunks are compared with their checksums
+    /// as they are read.
+    pub(crate) fn disk_block(&self, partition: u32, listed: &Arc<SerializedBlock>) -> Block<T> {
+        self.read_block(partition, listed, Readable { bytes: Arc::clone(listed), is_verified: false })
+    }
+
+    pub(crate) fn read_block(
+        &self,
+        partition: u32,
+        listed: &Arc<SerializedBlock>,
+        readable: Readable,
+    ) -> Block<T> {
+        let Readable { bytes, is_verified } = readable;
+        Block::on_disk(DiskRead {
+            facts: Arc::clone(&self.facts),
+            core: Arc::clone(&self.core),
+            partition,
+            listed: Arc::clone(listed),
+            bytes,
+            is_verified,
+        })
     }
 
     /// A copy in memory of one of its blocks.
@@ -206,6 +235,18 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
         self.facts.counters.removed.add(1);
         self.core.events.emit(|| Event::Removed { block: self.facts.block(partition) });
+    }
+}
+
+impl<T: Send + Sync + 'static> Owner<T> for Inner<T> {
+    fn discard_memory(&self, copy: &Arc<MemoryCopy<T>>) {
+        let (partition, residence) = (copy.partition, copy.residence());
+        self.discarded(partition, residence, self.table.take_memory(partition, copy));
+    }
+
+    fn discard_disk(&self, partition: u32, bytes: &Arc<SerializedBlock>) {
+        self.core.report_directories(&self.facts.counters);
+        self.discarded(partition, Residence::Disk, self.table.take_disk(partition, bytes));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::dataset::AnyDataset;
 use crate::error::Error;
 use crate::events::{Event, Events, Subscription};
-use crate::format::Chunk;
+use crate::format::{Chunk, ChunkError};
 use crate::id::{BlockId, DatasetId};
 use crate::memory::{MemoryManager, MemoryMode, Reclaim, Reclaimed, Reservation, StorageUsage};
 use crate::metrics::{Counters, LiveCounters};
@@ -275,6 +275,25 @@ impl Core {
     pub(crate) fn prefetch(&self, bytes: &SerializedBlock) -> Result<(), RegionError> {
         let Some(disk) = &self.disk else { return Ok(()) };
         bytes.chunks().iter().filter_map(Chunk::in_memory).try_for_each(|stored| disk.prefetch(stored))
+    }
+
+    /// As [`prefetch`](Self::prefetch), for one chunk, and compares it with its checksum. Chunks that are not mapped
+    /// are compared as they are read.
+    pub(crate) fn ready(&self, chunk: &Chunk) -> Result<(), ChunkError> {
+        match (&self.disk, chunk.in_memory()) {
+            (Some(disk), Some(stored)) => {
+                disk.prefetch(stored)?;
+                chunk.verify()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a chunk that was read out of the process's resident memory.
+    pub(crate) fn release_chunk(&self, chunk: &Chunk) {
+        if let (Some(disk), Some(stored)) = (&self.disk, chunk.in_memory()) {
+            disk.release(stored);
+        }
     }
 
     /// Takes a copy on disk out of the process's resident memory.

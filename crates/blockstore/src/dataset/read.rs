@@ -14,10 +14,27 @@ use crate::policy::Slot;
 use crate::region::arena_bytes;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
+use crate::store::Core;
 use crate::table::{DiskCopy, Found, Taken};
 use crate::unroll::{HeapChunk, ValuesUnroll};
 
-/// A block that is not mapped stays in memory while it is read if it is no larger than this, and memory is free.
+/// What is read in the place of a copy on disk.
+#[derive(Clone)]
+pub(crate) struct Readable {
+    pub(crate) bytes: Arc<SerializedBlock>,
+    /// Its chunks were compared with their checksums, and need not be again.
+    pub(crate) is_verified: bool,
+}
+
+impl Readable {
+    fn ready(&self, core: &Core, chunk: &Chunk) -> Result<(), ChunkError> {
+        if self.is_verified { Ok(()) } else { core.ready(chunk) }
+    }
+}
+
+/// A larger block is verified chunk by chunk as it is read, so that no more of it than a chunk is in memory for its
+/// sake. One that is no larger is verified when its handle is made; where it is not mapped, it stays in memory while
+/// it is read, if that is free.
 const KEPT_BYTES_MAX: u64 = 16 << 20;
 
 impl<T: Send + Sync + 'static> Inner<T> {
@@ -60,7 +77,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     fn read_disk(self: &Arc<Self>, partition: u32, copy: &DiskCopy) -> Result<(Block<T>, Residence), Error> {
         let read = self.readable(partition, &copy.bytes).and_then(|readable| {
             let promoted = self.promoted(partition, copy, &readable)?;
-            Ok(promoted.unwrap_or_else(|| self.disk_block(partition, &readable)))
+            Ok(promoted.unwrap_or_else(|| self.read_block(partition, &copy.bytes, readable)))
         });
         if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
             self.discarded(partition, Residence::Disk, self.table.take_disk(partition, &copy.bytes));
@@ -77,18 +94,21 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    /// Reads a copy on disk and compares it with its checksums. What comes back reads the same bytes: where they are
-    /// not mapped, from memory, if they are few and memory is free.
-    fn readable(&self, partition: u32, bytes: &Arc<SerializedBlock>) -> Result<Arc<SerializedBlock>, Error> {
+    /// Reads a copy on disk and compares it with its checksums, unless it is large: then that is done chunk by chunk
+    /// as it is read. What comes back reads the same bytes: where they are not mapped, from memory, if that is free.
+    fn readable(&self, partition: u32, bytes: &Arc<SerializedBlock>) -> Result<Readable, Error> {
+        let stored = bytes.stored_bytes();
+        if stored > KEPT_BYTES_MAX {
+            return Ok(Readable { bytes: Arc::clone(bytes), is_verified: false });
+        }
         let verified = self.core.prefetch(bytes).map_err(|source| (0, source.into())).and_then(|()| {
-            let stored = bytes.stored_bytes();
-            if bytes.is_in_memory() || stored > KEPT_BYTES_MAX {
-                return bytes.verify().map(|()| Arc::clone(bytes));
+            if !bytes.is_in_memory()
+                && let Ok(charge) = self.core.memory().try_reserve_storage(MemoryMode::Heap, stored)
+            {
+                return Ok(Readable { bytes: Arc::new(bytes.loaded(charge)?), is_verified: true });
             }
-            match self.core.memory().try_reserve_storage(MemoryMode::Heap, stored) {
-                Ok(charge) => bytes.loaded(charge).map(Arc::new),
-                Err(_) => bytes.verify().map(|()| Arc::clone(bytes)),
-            }
+            bytes.verify()?;
+            Ok(Readable { bytes: Arc::clone(bytes), is_verified: bytes.is_in_memory() })
         });
         verified.map_err(|(chunk, source)| {
             self.core.report_directories(&self.facts.counters);
@@ -97,7 +117,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// Counts a damaged copy, unless another reader took it out first.
-    fn discarded<C>(&self, partition: u32, residence: Residence, taken: Option<Taken<C>>) {
+    pub(super) fn discarded<C>(&self, partition: u32, residence: Residence, taken: Option<Taken<C>>) {
         let Some(Taken { copy, forgotten_replicas }) = taken else { return };
         drop(copy);
         self.facts.counters.corrupt.add(1);
@@ -110,7 +130,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self: &Arc<Self>,
         partition: u32,
         disk: &DiskCopy,
-        read: &Arc<SerializedBlock>,
+        read: &Readable,
     ) -> Result<Option<Block<T>>, Error> {
         let DiskCopy { bytes: disk, memory_bytes, compute_nanos } = disk;
         let level = self.facts.level;
@@ -118,11 +138,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
             return Ok(None);
         }
         let form = if level.is_deserialized() {
-            self.promoted_values(partition, read, *memory_bytes)?
+            self.promoted_values(partition, disk, read, *memory_bytes)?
         } else {
             let mode = level.memory_mode();
             let form = self.promoted_bytes(partition, read, mode);
-            self.core.release(read);
+            self.core.release(&read.bytes);
             form?
         };
         let Some(form) = form else { return Ok(None) };
@@ -144,6 +164,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         &self,
         partition: u32,
         disk: &Arc<SerializedBlock>,
+        read: &Readable,
         memory_bytes: u64,
     ) -> Result<Option<Form<T>>, Error> {
         // Decoded records never take less than the bytes they were encoded to by much; knowing better needs a try.
@@ -154,7 +175,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         };
         let ground = self.ground(partition);
         let mut values = ValuesUnroll::new(charge);
-        let mut source = self.disk_block(partition, disk).into_batches();
+        let mut source = self.read_block(partition, disk, read.clone()).into_batches();
         while let Some(mut batch) = source.next_decoded(usize::MAX)? {
             values.append(&ground, &mut batch);
             if !batch.is_empty() {
@@ -169,9 +190,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
     fn promoted_bytes(
         &self,
         partition: u32,
-        disk: &SerializedBlock,
+        read: &Readable,
         mode: MemoryMode,
     ) -> Result<Option<Form<T>>, Error> {
+        let disk = &read.bytes;
         let charge_of = |chunk: &Chunk| match mode {
             MemoryMode::Heap => chunk.stored_len() as u64,
             MemoryMode::OffHeap => arena_bytes(chunk.stored_len()),
@@ -182,8 +204,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
         };
         let mut chunks = Vec::with_capacity(disk.chunks().len());
         for (index, chunk) in disk.chunks().iter().enumerate() {
-            let stored = chunk
-                .stored()
+            let stored = read
+                .ready(&self.core, chunk)
+                .and_then(|()| chunk.stored())
                 .map_err(|source| self.facts.chunk_error(partition, Residence::Disk, index, source))?;
             let copied = match mode {
                 MemoryMode::OffHeap => self.core.write_to_arena(requester, &stored, &mut charge),

@@ -137,6 +137,18 @@ fn bytes_in_memory_are_believed_where_the_store_was_not_told_to_verify_them() {
 }
 
 #[test]
+fn bytes_in_memory_that_do_not_decompress_while_they_are_read_are_gone_and_computed_again() {
+    let store = BlockStore::builder().memory(1 << 20).build().unwrap();
+    let dataset = dataset(&store, StorageLevel::MEMORY_ONLY_SER);
+    plant(&dataset, Some(undecodable()), None);
+    let error = read(&dataset).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { residence: Residence::HeapBytes, chunk: 3, .. }), "{error}");
+    assert!(error.is_lost_copy() && !dataset.contains(0));
+    assert_eq!(dataset.status().counters.corrupt, 1);
+    assert_eq!(computed(&dataset), numbers());
+}
+
+#[test]
 fn a_chunk_that_does_not_decompress_while_it_is_promoted_is_damage_like_any_other() {
     let (_scratch, store) = store();
     let dataset = dataset(&store, StorageLevel::MEMORY_AND_DISK);

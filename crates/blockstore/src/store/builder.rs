@@ -306,8 +306,16 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
         let id = core.memory.next_dataset();
         let counters = Arc::new(LiveCounters::default());
         let tier = Arc::clone(core.tier(level.memory_mode()));
-        let facts = DatasetFacts { id, name, level, compression, kind, tier, counters };
-        let inner = Inner::new(Arc::clone(&core), facts);
+        let inner = Inner::new(Arc::clone(&core), |owner| DatasetFacts {
+            id,
+            name,
+            level,
+            compression,
+            kind,
+            tier,
+            counters,
+            owner,
+        });
         let handle: Weak<Inner<T>> = Arc::downgrade(&inner);
         let handle: Weak<dyn AnyDataset> = handle;
         core.register(id, handle);

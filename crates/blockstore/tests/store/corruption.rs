@@ -73,6 +73,23 @@ fn a_flipped_bit_anywhere_is_a_typed_error_and_the_copy_is_gone() {
 }
 
 #[test]
+fn a_handle_from_the_writer_compares_what_it_reads_and_a_damaged_copy_is_gone() {
+    for world in worlds() {
+        let dataset = world.dataset("d", StorageLevel::DISK_ONLY);
+        let block = put(&dataset, 0, [record(1, 3_000), record(2, 3_000)]).unwrap();
+        let other = dataset.get(0).unwrap().unwrap();
+        assert!(flip(world.scratch.path(), &record(2, 3_000), 77));
+        let error = block.iter().find_map(Result::err).unwrap();
+        assert!(matches!(error, Error::Corrupt { residence: Residence::Disk, .. }), "{error}");
+        assert!(!dataset.contains(0));
+        assert_eq!(dataset.status().counters.corrupt, 1);
+        drop((block, other));
+        assert_eq!(world.disk_bytes(), 0);
+        assert_eq!(read(&put(&dataset, 0, [record(1, 3_000)]).unwrap()), [record(1, 3_000)]);
+    }
+}
+
+#[test]
 fn a_damaged_block_is_computed_again_and_counted() {
     for (level, world) in LEVELS.into_iter().flat_map(|level| worlds().map(|world| (level, world))) {
         let dataset = on_disk(&world, level);

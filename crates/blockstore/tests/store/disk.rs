@@ -258,3 +258,31 @@ fn after_kill_9_no_file_of_the_store_remains_and_a_new_one_starts_clean() {
     assert!(dataset.get(0).unwrap().is_none());
     assert_eq!(read(&put(&dataset, 0, [record(1, 1_000)]).unwrap()), [record(1, 1_000)]);
 }
+
+/// Pages of files that this process maps and has in memory.
+fn resident_file_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+}
+
+#[test]
+fn a_large_block_is_read_from_disk_with_a_chunk_of_it_in_memory() {
+    let world = World::new(8 << 20);
+    let dataset =
+        world.store.dataset_with("d", Pod, |_: &u64| 0).level(StorageLevel::DISK_ONLY).build().unwrap();
+    let numbers: Vec<u64> = (0..96 << 20 >> 3).collect();
+    let mut writer = vacant(&dataset, 0);
+    assert_eq!(writer.push_slice(&numbers).unwrap(), numbers.len());
+    drop(writer.finish().unwrap());
+    let before = resident_file_bytes();
+    let block = dataset.get(0).unwrap().unwrap();
+    let (mut batches, mut most, mut sum) = (block.batches(), 0, 0_u64);
+    while let Some(batch) = batches.next_batch().unwrap() {
+        sum += batch.iter().sum::<u64>();
+        most = most.max(resident_file_bytes().saturating_sub(before));
+    }
+    assert_eq!(sum, numbers.iter().sum());
+    // Other tests of this process map files too.
+    assert!(most < 48 << 20, "{most} bytes of 96 MiB were in memory");
+}
