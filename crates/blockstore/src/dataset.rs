@@ -76,8 +76,8 @@ pub(crate) trait AnyDataset: Send + Sync {
     fn name(&self) -> &Arc<str>;
     fn status(&self) -> DatasetStatus;
     fn block_status(&self, partition: u32) -> Option<BlockStatus>;
-    /// Removes all blocks and grants no more writers.
-    fn close(&self);
+    /// Removes all blocks and grants no more writers; false when it was closed before.
+    fn close(&self) -> bool;
 }
 
 pub(crate) struct Inner<T> {
@@ -215,8 +215,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
         true
     }
 
-    pub(crate) fn clear(&self, close: bool) {
-        let mut states: Vec<_> = self.table.clear(close).collect();
+    pub(crate) fn clear(&self) {
+        let mut states: Vec<_> = self.table.clear().collect();
         // About the order in which they were written: their space on disk comes back in long runs.
         states.sort_unstable_by_key(|(partition, _)| *partition);
         for (partition, state) in states {
@@ -291,8 +291,10 @@ impl<T: Send + Sync + 'static> AnyDataset for Inner<T> {
         self.table.with_stored(partition, |stored| self.describe(partition, stored))
     }
 
-    fn close(&self) {
-        self.clear(true);
+    fn close(&self) -> bool {
+        let first = self.table.close();
+        self.clear();
+        first
     }
 }
 

@@ -29,11 +29,21 @@ pub enum Entry<T: Send + Sync + 'static> {
 #[must_use = "a flight does nothing unless waited for"]
 pub struct Flight<T> {
     flight: FlightOf<T>,
+    /// Its number among the tasks that wait, once it was polled.
+    number: Option<u64>,
+}
+
+impl<T> Drop for Flight<T> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.flight.forget(number);
+        }
+    }
 }
 
 impl<T> Flight<T> {
     pub(crate) fn new(flight: FlightOf<T>) -> Self {
-        Self { flight }
+        Self { flight, number: None }
     }
 
     pub(crate) fn is_led_by_this_thread(&self) -> bool {
@@ -50,8 +60,9 @@ impl<T> Flight<T> {
 impl<T> Future for Flight<T> {
     type Output = Option<Block<T>>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.flight.poll(context)
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { flight, number } = &mut *self;
+        flight.poll(number, context)
     }
 }
 

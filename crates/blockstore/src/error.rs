@@ -1,6 +1,6 @@
 //! What can go wrong in a block store.
 
-use crate::codec::{CodecError, CodecId};
+use crate::codec::CodecError;
 use crate::format::ChunkError;
 use crate::id::{BlockId, DatasetId};
 use crate::level::StorageLevel;
@@ -93,18 +93,6 @@ pub enum Error {
         name: String,
         /// What the directory said.
         source: RegionError,
-    },
-    /// The block was written by another codec than its dataset now has.
-    #[error("{block} of `{name}` was written by {found}, not by {expected}")]
-    WrongCodec {
-        /// Which block.
-        block: BlockId,
-        /// Name of its dataset.
-        name: String,
-        /// The codec of the dataset.
-        expected: CodecId,
-        /// The codec in the block's header.
-        found: CodecId,
     },
     /// A block could not be written to disk. What was stored before is still there.
     #[error("{block} of `{name}` cannot be written to disk")]

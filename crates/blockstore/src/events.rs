@@ -34,7 +34,7 @@ pub enum Event {
         /// Which block.
         block: BlockId,
     },
-    /// A block was computed; `again` when it had been stored before.
+    /// A block was computed; `again` when it had been computed before, and stored or refused.
     Computed {
         /// Which block.
         block: BlockId,

@@ -13,7 +13,9 @@ pub(crate) struct FlightCell<R> {
 
 struct State<R> {
     outcome: Option<Option<R>>,
-    wakers: Vec<Waker>,
+    /// Of the tasks that wait, by the number of their flight.
+    wakers: Vec<(u64, Waker)>,
+    next_number: u64,
     /// The thread that computes, where it is known to be one.
     leader: Option<ThreadId>,
 }
@@ -21,7 +23,7 @@ struct State<R> {
 impl<R: Clone> FlightCell<R> {
     pub(crate) fn new() -> Self {
         Self {
-            state: Mutex::new(State { outcome: None, wakers: Vec::new(), leader: None }),
+            state: Mutex::new(State { outcome: None, wakers: Vec::new(), next_number: 0, leader: None }),
             settled: Condvar::new(),
         }
     }
@@ -45,7 +47,10 @@ impl<R: Clone> FlightCell<R> {
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         self.settled.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        for (_, waker) in wakers {
+            // A waker is user code: one that panics must not leave the others asleep.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+        }
     }
 
     /// Blocks until the flight is settled.
@@ -59,16 +64,45 @@ impl<R: Clone> FlightCell<R> {
         }
     }
 
-    /// The result, or a promise to wake the task once there is one.
-    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<R>> {
-        let mut state = self.state.lock();
-        if let Some(result) = &state.outcome {
-            return Poll::Ready(result.clone());
-        }
-        if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            state.wakers.push(context.waker().clone());
-        }
+    /// The result, or a promise to wake the task once there is one. `number` is the caller's, given at the first call.
+    pub(crate) fn poll(&self, number: &mut Option<u64>, context: &Context<'_>) -> Poll<Option<R>> {
+        // Cloned and dropped without the lock: a waker is user code.
+        let waker = context.waker().clone();
+        let replaced = {
+            let mut state = self.state.lock();
+            if let Some(result) = &state.outcome {
+                return Poll::Ready(result.clone());
+            }
+            let number = *number.get_or_insert_with(|| {
+                state.next_number += 1;
+                state.next_number
+            });
+            match state.wakers.iter_mut().find(|(of, _)| *of == number) {
+                Some((_, before)) => Some(std::mem::replace(before, waker)),
+                None => {
+                    state.wakers.push((number, waker));
+                    None
+                }
+            }
+        };
+        drop(replaced);
         Poll::Pending
+    }
+
+    /// The task with this number waits no more.
+    pub(crate) fn forget(&self, number: u64) {
+        let gone = {
+            let mut state = self.state.lock();
+            let at = state.wakers.iter().position(|(of, _)| *of == number);
+            at.map(|at| state.wakers.swap_remove(at))
+        };
+        drop(gone);
+    }
+
+    #[cfg(test)]
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) fn tasks_waiting(&self) -> usize {
+        self.state.lock().wakers.len()
     }
 }
 
@@ -88,7 +122,10 @@ mod loom_tests {
             };
             let task = {
                 let flight = Arc::clone(&flight);
-                thread::spawn(move || loom::future::block_on(poll_fn(|context| flight.poll(context))))
+                thread::spawn(move || {
+                    let mut number = None;
+                    loom::future::block_on(poll_fn(|context| flight.poll(&mut number, context)))
+                })
             };
             flight.settle(Some(7));
             flight.settle(None);
@@ -114,5 +151,62 @@ mod loom_tests {
             remover.join().unwrap();
             writer.join().unwrap();
         });
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    use super::FlightCell;
+
+    struct Counting(AtomicUsize);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Panicking;
+
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker panics on purpose");
+        }
+    }
+
+    #[test]
+    fn a_task_is_woken_once_however_often_it_asked_and_not_when_it_waits_no_more() {
+        let flight = FlightCell::<u32>::new();
+        let [here, gone] = [(); 2].map(|()| Arc::new(Counting(AtomicUsize::new(0))));
+        let (mut of_here, mut of_gone) = (None, None);
+        for _ in 0..3 {
+            assert!(
+                flight.poll(&mut of_here, &Context::from_waker(&Waker::from(Arc::clone(&here)))).is_pending()
+            );
+            assert!(
+                flight.poll(&mut of_gone, &Context::from_waker(&Waker::from(Arc::clone(&gone)))).is_pending()
+            );
+        }
+        assert_eq!(flight.tasks_waiting(), 2);
+        flight.forget(of_gone.unwrap());
+        flight.settle(Some(7));
+        assert_eq!((here.0.load(Ordering::Relaxed), gone.0.load(Ordering::Relaxed)), (1, 0));
+    }
+
+    #[test]
+    fn a_waker_that_panics_leaves_nobody_asleep() {
+        let flight = FlightCell::<u32>::new();
+        let last = Arc::new(Counting(AtomicUsize::new(0)));
+        for waker in [Waker::from(Arc::new(Panicking)), Waker::from(Arc::clone(&last))] {
+            assert!(flight.poll(&mut None, &Context::from_waker(&waker)).is_pending());
+        }
+        flight.settle(None);
+        assert_eq!(last.0.load(Ordering::Relaxed), 1);
+        assert_eq!(flight.wait(), None);
     }
 }

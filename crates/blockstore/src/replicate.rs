@@ -7,12 +7,13 @@ use crate::serialized::SerializedBlock;
 
 /// Places further copies of blocks elsewhere, for levels that ask for more than one.
 ///
-/// A store without a replicator keeps one copy and reports such blocks as under-replicated.
+/// A store without a replicator keeps one copy and reports such blocks as under-replicated. The store places and
+/// removes further copies and does not read them: one that lost its own copy computes the block again.
 pub trait Replicator: Debug + Send + Sync + 'static {
-    /// Places up to `copies` further copies of a block and tells how many it placed. Called once a block is
-    /// stored, with no lock held; the writer waits for it.
+    /// Places up to `copies` further copies of a block and tells how many it placed. Called when a block is
+    /// written, before others can read it, with no lock held; the writer waits for it.
     fn replicate(&self, block: BlockId, bytes: &SerializedBlock, copies: u8) -> u8;
 
-    /// A block was removed; its copies may go.
+    /// A block is here no more, or never came to be: it was removed, evicted or damaged. Its copies may go.
     fn remove(&self, block: BlockId);
 }

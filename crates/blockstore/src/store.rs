@@ -137,14 +137,10 @@ impl BlockStore {
         self.core.dataset(block.dataset)?.block_status(block.partition)
     }
 
-    /// Removes a dataset with all its blocks; whether it was there. Readers that hold blocks keep them. Its handle
+    /// Removes a dataset with all its blocks; whether it was there, and not removed before. Readers that hold blocks keep them. Its handle
     /// grants no more writers.
     pub fn remove_dataset(&self, dataset: DatasetId) -> bool {
-        let found = self.core.dataset(dataset);
-        if let Some(dataset) = &found {
-            dataset.close();
-        }
-        found.is_some()
+        self.core.dataset(dataset).is_some_and(|dataset| dataset.close())
     }
 
     /// Calls `listener` for every event from now on, on the thread that caused it and with no lock held, until the

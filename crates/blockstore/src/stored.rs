@@ -25,7 +25,7 @@ struct Handle<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Drop for Handle<T> {
     fn drop(&mut self) {
-        self.inner.clear(true);
+        self.inner.close();
         self.inner.core.forget(self.inner.facts.id, self.inner.counters());
     }
 }
@@ -96,6 +96,8 @@ impl<T: Send + Sync + 'static> StoredDataset<T> {
     /// # Errors
     /// Whatever `compute` returns; [`Error::Encode`], [`Error::Disk`]; [`Error::ComputesItself`] when `compute` asks
     /// for the block it computes. Nothing is stored then.
+    ///
+    /// A thread that holds a writer of the block, from [`entry`](Self::entry), would wait for itself here.
     pub fn get_or_compute<E: From<Error>>(
         &self,
         partition: u32,
@@ -155,7 +157,7 @@ impl<T: Send + Sync + 'static> StoredDataset<T> {
 
     /// Removes all blocks. The dataset stays and can be filled again.
     pub fn unpersist(&self) {
-        self.inner().clear(false);
+        self.inner().clear();
     }
 
     /// How the dataset is stored now, and what happened to its blocks. Costs a look at every block.

@@ -356,11 +356,17 @@ impl<T> Table<T> {
         self.shard(partition).states.remove(&partition)
     }
 
-    /// Takes out everything; a closed table grants no more writers.
-    pub(crate) fn clear(&self, close: bool) -> impl Iterator<Item = (u32, State<T>)> + use<T> {
+    /// Grants no more writers; false when it was closed before.
+    pub(crate) fn close(&self) -> bool {
+        let closed =
+            self.shards.each_ref().map(|shard| std::mem::replace(&mut shard.blocks.lock().closed, true));
+        !closed.contains(&true)
+    }
+
+    /// Takes out everything.
+    pub(crate) fn clear(&self) -> impl Iterator<Item = (u32, State<T>)> + use<T> {
         let taken = self.shards.each_ref().map(|shard| {
             let mut blocks = shard.blocks.lock();
-            blocks.closed |= close;
             blocks.computed_before.clear();
             std::mem::take(&mut blocks.states)
         });

@@ -233,6 +233,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             Unroll::Bytes(mut unroll) => {
                 let Some(bytes) = unroll.finish(&self.ground)? else {
                     self.unroll = Unroll::Bytes(unroll);
+                    self.refused = true;
                     return Ok(Finished::Refused(self.into_unrolled()));
                 };
                 match unroll.mode() {
@@ -324,9 +325,11 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     /// Gives the block up and takes back the records that were kept so far.
     #[must_use]
     pub fn into_unrolled(mut self) -> Unrolled<T> {
-        self.inner.facts.counters.refused.add(1);
-        self.inner.core.events.emit(|| Event::Refused { block: self.id() });
-        self.count_computed(self.compute_nanos());
+        if self.refused {
+            self.inner.facts.counters.refused.add(1);
+            self.inner.core.events.emit(|| Event::Refused { block: self.id() });
+            self.count_computed(self.compute_nanos());
+        }
         match std::mem::replace(&mut self.unroll, Unroll::Taken) {
             Unroll::Values(values) => Unrolled::of_values(values.finish()),
             Unroll::Bytes(bytes) => {

@@ -253,6 +253,16 @@ impl Pools {
 
     /// Counts a refusal and says what there was instead.
     pub(super) fn refuse(&mut self, mode: MemoryMode, claim: Claim, bytes: u64) -> Refused {
+        let split = self.splits.get_mut(mode);
+        match claim {
+            Claim::Storage { .. } => split.storage_refused += 1,
+            Claim::Execution { .. } => split.execution_refused += 1,
+        }
+        self.refused(mode, claim, bytes)
+    }
+
+    /// What there is instead of what was asked for.
+    pub(super) fn refused(&self, mode: MemoryMode, claim: Claim, bytes: u64) -> Refused {
         let available_bytes = match claim {
             Claim::Storage { .. } => self.splits.get(mode).free(),
             Claim::Execution { task } => {
@@ -260,12 +270,7 @@ impl Pools {
                 share.most.saturating_sub(share.held).min(split.free() + split.lent())
             }
         };
-        let split = self.splits.get_mut(mode);
-        match claim {
-            Claim::Storage { .. } => split.storage_refused += 1,
-            Claim::Execution { .. } => split.execution_refused += 1,
-        }
-        let budget_bytes = split.budget;
+        let budget_bytes = self.splits.get(mode).budget;
         Refused {
             mode,
             memory_use: claim.memory_use(),

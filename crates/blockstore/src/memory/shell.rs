@@ -98,7 +98,7 @@ impl Shell {
                 self.wake(state);
                 Ok(())
             }
-            _ => Err(state.pools.refuse(mode, claim, bytes)),
+            _ => Err(state.pools.refused(mode, claim, bytes)),
         }
     }
 

@@ -138,9 +138,9 @@ pub struct ModeSnapshot {
     pub execution_peak_bytes: u64,
     /// The most both ever held together.
     pub charged_peak_bytes: u64,
-    /// Requests of storage that were refused.
+    /// Requests of storage that were refused, other than those that would have taken free memory alone.
     pub storage_refused: u64,
-    /// Requests of execution that were refused.
+    /// Requests of execution that were refused, other than those that would have taken free memory alone.
     pub execution_refused: u64,
 }
 

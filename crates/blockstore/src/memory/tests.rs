@@ -270,7 +270,7 @@ fn refusals_and_peaks_are_counted() {
     );
     drop((block, work));
     let heap = memory.snapshot().heap;
-    assert_eq!((heap.storage_refused, heap.execution_refused), (2, 1));
+    assert_eq!((heap.storage_refused, heap.execution_refused), (1, 1));
     assert_eq!(
         (heap.storage_peak_bytes, heap.execution_peak_bytes, heap.charged_peak_bytes),
         (300, 400, 700)
