@@ -191,8 +191,8 @@ impl<T: Data> Dataset<T> {
 }
 
 impl<K: Key, V: Data> Dataset<(K, V)> {
-    /// How many records each key has, in the order in which the keys first come. The keys are held in memory, here
-    /// and in each task.
+    /// How many records each key has, in the order in which the keys first come. The result, which is the
+    /// caller's, is in memory, and so are the keys of each partition on the way; they are not charged.
     ///
     /// # Errors
     /// As [`collect`](Self::collect).

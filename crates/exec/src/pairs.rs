@@ -55,6 +55,9 @@ impl<K: Data, V: Data> Dataset<(K, V)> {
 /// hash partitioner of its inputs, or else as the largest input. A partition holds its keys in the order in which
 /// they first come, partition by partition of the input. Inputs that are spread by the right hash already are not
 /// shuffled again.
+///
+/// What tasks hold for them is execution memory of the store. Where it is refused, they go to disk and give the same
+/// records in the same order; without a disk, the action fails with [`Cause::MemoryRefused`](crate::Cause).
 impl<K: Key, V: Portable> Dataset<(K, V)> {
     /// All values of each key, in order.
     ///
@@ -64,7 +67,8 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         self.group_by_key_with_partitions(self.own_partitions())
     }
 
-    /// All values of each key, in order. A task holds the groups of its partition in memory.
+    /// All values of each key, in order. A task holds the groups of its partition in memory, or on disk where that is
+    /// refused; a single group must fit in memory.
     ///
     /// # Errors
     /// [`Error::Argument`] for zero partitions, or for more than a shuffle can have. So do all operations by key.
@@ -162,7 +166,8 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         self.join_with_partitions(self.partitions_with(other), other)
     }
 
-    /// As [`join`](Self::join), in this many partitions. A task holds its partition of `other` in memory.
+    /// As [`join`](Self::join), in this many partitions. A task holds its partition of `other` in memory; where
+    /// that is refused, it sorts both sides on disk.
     ///
     /// # Errors
     /// As [`join`](Self::join).
@@ -229,7 +234,8 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
         self.co_group_with_partitions(self.partitions_with(other), other)
     }
 
-    /// As [`co_group`](Self::co_group), in this many partitions. A task holds its groups in memory.
+    /// As [`co_group`](Self::co_group), in this many partitions. A task holds its groups in memory, or on disk where
+    /// that is refused; a single group must fit in memory.
     ///
     /// # Errors
     /// As [`join`](Self::join).

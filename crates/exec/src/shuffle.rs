@@ -5,28 +5,29 @@
 //! round of map partition `m` has the block numbers from `m * reduces` on. Reducers read in the order of the map
 //! partitions and of their rounds, so the result does not depend on which task ran when.
 
+mod map_side;
+mod map_writer;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder_blockstore::codec::Bincode;
-use larder_blockstore::{
-    Block, BlockStore, BlockWriter, Entry, Finished, Pushed, SerializedBlock, StorageLevel, StoredDataset,
-};
+use larder_blockstore::{Block, BlockStore, SerializedBlock, StorageLevel, StoredDataset};
 use larder_lineage::NodeId;
 use parking_lot::{Condvar, Mutex};
 
 use crate::batch::{BATCH_RECORDS, Batch};
-use crate::data::{Key, Portable};
+use crate::data::Portable;
 use crate::error::{Cause, Error, TaskError};
-use crate::ops::deferred::{BATCH_BYTES, Stream};
-use crate::ops::step::{Adding, Aggregate};
-use crate::ops::table::Table;
-use crate::partitioner::hash_partition;
+use crate::ops::deferred::BATCH_BYTES;
 use crate::persist::BlockSource;
 use crate::pipeline::{AnySource, Pipeline, Source};
-use crate::spill::heap_bytes;
 use crate::task::{Place, Task};
+
+pub(crate) use map_side::{CombineByKey, RoundRobin, ScatterByKey};
+pub(crate) use map_writer::MapWriter;
+use map_writer::round_bytes;
 
 /// A shuffle, whatever its record type.
 pub(crate) trait AnyShuffle: Send + Sync {
@@ -69,6 +70,7 @@ struct Shared<W: Portable> {
     settled: Condvar,
     /// The first block number that no round has yet.
     next_block: AtomicU32,
+    round_bytes: usize,
 }
 
 /// The output of one map task.
@@ -125,6 +127,7 @@ impl<W: Portable, M: MapSide<W>> Shuffle<W, M> {
             outputs,
             settled: Condvar::new(),
             next_block: AtomicU32::new(next_block),
+            round_bytes: round_bytes(store),
         });
         Ok(Arc::new(Self { shared, map_side }))
     }
@@ -250,148 +253,6 @@ impl<W: Portable> Drop for Claim<'_, W> {
     }
 }
 
-/// What a round of a map task holds, at least.
-const ROUND_BYTES: usize = 2 << 20;
-
-/// What a round holds for each reduce partition, at least, so that blocks do not become tiny.
-const ROUND_BLOCK_BYTES: usize = 16 << 10;
-
-/// One record of so many is measured.
-const MEASURED_RECORDS: u32 = 16;
-
-/// Where a map task puts its records: one block for each reduce partition that gets any in a round. What was written
-/// goes when it drops unfinished.
-pub(crate) struct MapWriter<W: Portable> {
-    shared: Arc<Shared<W>>,
-    map_partition: u32,
-    first_block: u32,
-    writers: Vec<Option<BlockWriter<W>>>,
-    /// About what was pushed in this round.
-    round_bytes: usize,
-    round_bytes_max: usize,
-    records: u32,
-    /// What the last measured record owns.
-    record_heap_bytes: usize,
-    rounds: Vec<Round>,
-}
-
-impl<W: Portable> MapWriter<W> {
-    fn new(shared: &Arc<Shared<W>>, map_partition: u32) -> Self {
-        let reduces = shared.reduces as usize;
-        Self {
-            shared: Arc::clone(shared),
-            map_partition,
-            first_block: map_partition * shared.reduces,
-            writers: (0..reduces).map(|_| None).collect(),
-            round_bytes: 0,
-            round_bytes_max: ROUND_BYTES.max(reduces.saturating_mul(ROUND_BLOCK_BYTES)),
-            records: 0,
-            record_heap_bytes: 0,
-            rounds: Vec::new(),
-        }
-    }
-
-    pub(crate) fn reduces(&self) -> u32 {
-        self.shared.reduces
-    }
-
-    pub(crate) fn map_partition(&self) -> u32 {
-        self.map_partition
-    }
-
-    pub(crate) fn push(&mut self, reduce_partition: u32, record: W) -> Result<(), TaskError> {
-        self.count(&record)?;
-        match self.writer(reduce_partition)?.push(record).map_err(Cause::from)? {
-            Pushed::Kept => Ok(()),
-            Pushed::Refused(_) => Err(Cause::ShuffleRefused.into()),
-        }
-    }
-
-    /// As [`push`](Self::push), of a record that stays where it is.
-    pub(crate) fn push_ref(&mut self, reduce_partition: u32, record: &W) -> Result<(), TaskError> {
-        self.count(record)?;
-        let writer = self.writer(reduce_partition)?;
-        let kept = writer.push_slice(std::slice::from_ref(record)).map_err(Cause::from)?;
-        if kept == 1 { Ok(()) } else { Err(Cause::ShuffleRefused.into()) }
-    }
-
-    #[inline]
-    fn count(&mut self, record: &W) -> Result<(), TaskError> {
-        if std::mem::needs_drop::<W>() {
-            if self.records.is_multiple_of(MEASURED_RECORDS) {
-                self.record_heap_bytes = heap_bytes(record);
-            }
-            self.records = self.records.wrapping_add(1);
-        }
-        if self.round_bytes >= self.round_bytes_max {
-            self.begin_round()?;
-        }
-        self.round_bytes += size_of::<W>() + self.record_heap_bytes;
-        Ok(())
-    }
-
-    #[cold]
-    fn begin_round(&mut self) -> Result<(), TaskError> {
-        if let Some(first_block) = self.shared.another_round() {
-            self.end_round()?;
-            self.first_block = first_block;
-        }
-        self.round_bytes = 0;
-        Ok(())
-    }
-
-    /// Stores the blocks of the round.
-    fn end_round(&mut self) -> Result<(), TaskError> {
-        let mut round =
-            Round { first_block: self.first_block, has_block: vec![false; self.writers.len()].into() };
-        let mut stored = Ok(());
-        for (writer, has_block) in self.writers.iter_mut().zip(&mut round.has_block) {
-            let Some(writer) = writer.take() else { continue };
-            stored = match writer.finish() {
-                Ok(Finished::Stored(_)) => {
-                    *has_block = true;
-                    continue;
-                }
-                Ok(Finished::Refused(_)) => Err(Cause::ShuffleRefused.into()),
-                Err(error) => Err(Cause::from(error).into()),
-            };
-            break;
-        }
-        self.rounds.push(round);
-        stored
-    }
-
-    fn writer(&mut self, reduce_partition: u32) -> Result<&mut BlockWriter<W>, TaskError> {
-        let writer = self.writers.get_mut(reduce_partition as usize).ok_or(TaskError::Stale)?;
-        if writer.is_none() {
-            *writer = Some(vacate(&self.shared.blocks, self.first_block + reduce_partition)?);
-        }
-        writer.as_mut().ok_or(TaskError::Stale)
-    }
-
-    fn finish(mut self) -> Result<Box<[Round]>, TaskError> {
-        self.end_round()?;
-        Ok(std::mem::take(&mut self.rounds).into())
-    }
-}
-
-impl<W: Portable> Drop for MapWriter<W> {
-    fn drop(&mut self) {
-        self.shared.remove(&self.rounds);
-    }
-}
-
-/// A writer for a block that only this thread may write. What an earlier attempt left there is removed.
-fn vacate<W: Portable>(blocks: &StoredDataset<W>, block: u32) -> Result<BlockWriter<W>, TaskError> {
-    loop {
-        match blocks.entry(block).map_err(Cause::from)? {
-            Entry::Vacant(writer) => return Ok(writer),
-            Entry::Resident(_) => drop(blocks.remove(block)),
-            Entry::InFlight(flight) => drop(flight.wait()),
-        }
-    }
-}
-
 /// Reads a reduce partition, map output by map output.
 struct Reader<W: Portable> {
     shared: Arc<Shared<W>>,
@@ -448,68 +309,6 @@ impl<W: Portable> Open<W> {
         let record_bytes = (bytes / block.len().max(1)).max(1);
         let batch_records = usize::try_from(BATCH_BYTES as u64 / record_bytes).unwrap_or(BATCH_RECORDS);
         Self { block: BlockSource::new(block), batch_records: batch_records.clamp(1, BATCH_RECORDS) }
-    }
-}
-
-/// Pairs by the hash of their key, as they are.
-pub(crate) struct ScatterByKey;
-
-impl<K: Key, V: Portable> MapSide<(K, V)> for ScatterByKey {
-    fn run(&self, _task: &Task, mut input: Pipeline, out: &mut MapWriter<(K, V)>) -> Result<(), TaskError> {
-        let reduces = out.reduces();
-        input.for_each_batch::<(K, V)>(|batch| match batch {
-            Batch::Owned(records) => records
-                .into_iter()
-                .try_for_each(|record| out.push(hash_partition(&record.0, reduces), record)),
-            Batch::Shared(_) => batch
-                .as_slice()
-                .iter()
-                .try_for_each(|record| out.push_ref(hash_partition(&record.0, reduces), record)),
-        })
-    }
-}
-
-/// Pairs by the hash of their key, the values of each key combined first.
-pub(crate) struct CombineByKey<V, C, A> {
-    step: Arc<Adding<A>>,
-    types: std::marker::PhantomData<fn(V) -> C>,
-}
-
-impl<V, C, A> CombineByKey<V, C, A> {
-    pub(crate) fn new(aggregate: &Arc<A>) -> Self {
-        Self { step: Arc::new(Adding(Arc::clone(aggregate))), types: std::marker::PhantomData }
-    }
-}
-
-impl<K: Key, V: Portable, C: Portable, A: Aggregate<V, C>> MapSide<(K, C)> for CombineByKey<V, C, A> {
-    fn run(&self, task: &Task, mut input: Pipeline, out: &mut MapWriter<(K, C)>) -> Result<(), TaskError> {
-        let reduces = out.reduces();
-        let mut table = Table::<K, V, C, _>::new(task, Arc::clone(&self.step))?;
-        input.for_each_batch::<(K, V)>(|batch| table.add(batch))?;
-        drop(input);
-        let mut rows = table.into_rows();
-        while let Some(row) = rows.next()? {
-            out.push(hash_partition(&row.0, reduces), row)?;
-        }
-        Ok(())
-    }
-}
-
-/// Records one after the other to the next reduce partition, so that all become about equally large.
-pub(crate) struct RoundRobin;
-
-impl<T: Portable> MapSide<T> for RoundRobin {
-    fn run(&self, _task: &Task, mut input: Pipeline, out: &mut MapWriter<T>) -> Result<(), TaskError> {
-        let reduces = out.reduces();
-        // Each map task begins elsewhere, or many small ones would all fill the first partition.
-        let mut next = hash_partition(&out.map_partition(), reduces);
-        input.for_each_batch::<T>(|batch| {
-            for record in batch.as_slice() {
-                out.push_ref(next, record)?;
-                next = if next + 1 < reduces { next + 1 } else { 0 };
-            }
-            Ok(())
-        })
     }
 }
 

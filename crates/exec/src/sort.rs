@@ -44,7 +44,7 @@ impl<T: Portable> Dataset<T> {
     }
 
     /// As [`sort_by`](Self::sort_by), over this many partitions. The first action runs a job of its own that samples
-    /// the keys. A task holds its partition in memory.
+    /// the keys. A task sorts its partition in memory, or on disk where that is refused.
     ///
     /// # Errors
     /// [`Error::Argument`] for zero partitions, or for more than a shuffle can have.

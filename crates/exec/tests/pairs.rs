@@ -61,6 +61,21 @@ fn values_are_combined_by_key_in_order() -> Done {
 }
 
 #[test]
+fn cached_records_are_combined_as_computed_ones_are() -> Done {
+    let context = context(2)?;
+    let computed = context.range(0..5_000, 3)?.map(|n| (n * 7 % 400, n.to_string()));
+    let cached = computed.cache()?;
+    cached.count()?;
+    let computed = context.range(0..5_000, 3)?.map(|n| (n * 7 % 400, n.to_string()));
+    assert_eq!(cached.group_by_key()?.collect()?, computed.group_by_key()?.collect()?);
+    let concat = |all: String, next: &String| all + next;
+    assert_eq!(cached.reduce_by_key(concat)?.collect()?, computed.reduce_by_key(concat)?.collect()?);
+    let first: Vec<i64> = computed.group_by_key_with_partitions(1)?.keys().take(5)?;
+    assert_eq!(first, [0, 7, 14, 21, 28], "keys in the order in which they first come");
+    Ok(())
+}
+
+#[test]
 fn joins_pair_every_value_with_every_value_of_its_key() -> Done {
     let context = context(2)?;
     let left = pairs(&context, &LEFT)?;

@@ -117,7 +117,7 @@ impl ContextBuilder {
         self
     }
 
-    /// The heap budget for blocks: `"64MiB"` or a number of bytes. The store's default when not set.
+    /// The heap budget for blocks and for what sorts, joins and tables by key work in: `"64MiB"` or a number of bytes. The store's default when not set.
     #[must_use]
     pub fn memory(mut self, bytes: impl ByteAmount) -> Self {
         self.memory = Some(bytes.byte_amount());
@@ -142,7 +142,8 @@ impl ContextBuilder {
         self
     }
 
-    /// No disk at all: storage levels with disk are refused, and shuffles must fit in memory.
+    /// No disk at all: storage levels with disk are refused, and shuffles, sorts, joins and tables by key must fit in
+    /// memory.
     #[must_use]
     pub fn no_disk(mut self) -> Self {
         self.disk = Disk::None;

@@ -182,6 +182,8 @@ impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> Source<(K, J::Pair)> f
     }
 }
 
+type Pairs<K, P> = Batch<(K, P)>;
+
 type Rows<K, W> = IndexMap<K, Option<Vec<W>>, TableHasher>;
 
 /// Left records in order, each with its right values; then the right records that met none, in order.
@@ -199,12 +201,10 @@ struct Probe<K, V, W, J> {
     kind: PhantomData<fn() -> J>,
 }
 
-type NextPairs<K, P> = Option<Batch<(K, P)>>;
-
 type Rest<K, W> = std::iter::Zip<indexmap::map::IntoIter<K, Option<Vec<W>>>, std::vec::IntoIter<bool>>;
 
 impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> Probe<K, V, W, J> {
-    fn next(&mut self) -> Result<NextPairs<K, J::Pair>, TaskError> {
+    fn next(&mut self) -> Result<Option<Pairs<K, J::Pair>>, TaskError> {
         let mut output = Vec::new();
         while let Some(left) = &mut self.left {
             if let Some(batch) = &self.batch

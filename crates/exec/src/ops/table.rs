@@ -255,14 +255,24 @@ impl<K: Key, X: Portable, C: Portable, S: Step<X, C>> Table<K, X, C, S> {
             return Err(crate::spill::refused(refused));
         }
         let spare = self.working.covered_bytes() - without_spare(self.working.covered_bytes());
-        let task = &self.task;
-        let working = &mut self.working;
-        let overflow = self.overflow.get_or_insert_with(|| {
-            let memory = working.split_beyond(working.covered_bytes() - spare);
-            let sorter = Sorter::with_memory(task, ByHash, memory);
-            Box::new(Overflow { sorter, next_place: PLACE_START, last_evicted: PLACE_START })
-        });
-        let keep = self.rows.len() / 2;
+        if self.overflow.is_none() {
+            let memory = self.working.split_beyond(self.working.covered_bytes() - spare);
+            let sorter = Sorter::with_memory(&self.task, ByHash, memory);
+            let overflow = Overflow { sorter, next_place: PLACE_START, last_evicted: PLACE_START };
+            self.overflow = Some(Box::new(overflow));
+        }
+        self.evict_beyond(self.rows.len() / 2)?;
+        self.rows.shrink_to(0);
+        self.slots = slots_of(self.rows.len());
+        self.measure();
+        self.working.shrink_to(with_spare(slot_bytes::<K, C>(self.slots) + self.heap_bytes));
+        self.set_heap_room();
+        Ok(())
+    }
+
+    /// Moves the last rows to disk, until `keep` are left.
+    fn evict_beyond(&mut self, keep: usize) -> Result<(), TaskError> {
+        let Some(overflow) = &mut self.overflow else { return Ok(()) };
         while self.rows.len() > keep
             && let Some((key, row)) = self.rows.pop()
         {
@@ -272,24 +282,15 @@ impl<K: Key, X: Portable, C: Portable, S: Step<X, C>> Table<K, X, C, S> {
             let Some(combined) = row else { continue };
             overflow.evict(&*self.step, key, combined)?;
         }
-        self.rows.shrink_to(0);
-        self.slots = slots_of(self.rows.len());
-        self.measure();
-        self.working.shrink_to(with_spare(slot_bytes::<K, C>(self.slots) + self.heap_bytes));
-        self.set_heap_room();
         Ok(())
     }
 
     /// Moves all rows to disk, if some are there.
     pub(crate) fn evict_all_if_closed(&mut self) -> Result<(), TaskError> {
-        let Some(overflow) = &mut self.overflow else { return Ok(()) };
-        while let Some((key, row)) = self.rows.pop() {
-            if self.rows.len().is_multiple_of(BATCH_RECORDS) {
-                self.task.check()?;
-            }
-            let Some(combined) = row else { continue };
-            overflow.evict(&*self.step, key, combined)?;
+        if self.overflow.is_none() {
+            return Ok(());
         }
+        self.evict_beyond(0)?;
         self.rows = IndexMap::default();
         self.working.shrink_to(0);
         Ok(())
