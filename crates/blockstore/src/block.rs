@@ -341,7 +341,9 @@ fn raw_of<T: 'static>(block: &Block<T>, index: usize, chunk: &Chunk) -> Result<B
         BlockCopy::Disk(read) if !read.is_verified => read.core.ready(chunk),
         _ => Ok(()),
     };
-    ready.and_then(|()| chunk.raw()).map_err(|source| {
+    let memory = &block.facts().memory;
+    let raw = ready.and_then(|()| chunk.raw_with(|bytes| memory.reader_buffer(bytes)));
+    raw.map_err(|source| {
         if let Some(owner) = block.facts().owner.upgrade() {
             match &block.copy {
                 BlockCopy::Memory(copy) => owner.discard_memory(copy),

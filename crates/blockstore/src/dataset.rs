@@ -14,6 +14,7 @@ use crate::events::Event;
 use crate::format::{ChunkEncoder, ChunkError, Compression};
 use crate::id::{BlockId, DatasetId};
 use crate::level::StorageLevel;
+use crate::memory::MemoryManager;
 use crate::metrics::{Counters, LiveCounters};
 use crate::policy::{Candidate, Slot};
 use crate::record::RecordKind;
@@ -35,6 +36,7 @@ pub(crate) struct DatasetFacts<T> {
     pub(crate) kind: RecordKind<T>,
     /// Where its copies in memory are ranked.
     pub(crate) tier: Arc<Tier>,
+    pub(crate) memory: MemoryManager,
     pub(crate) counters: Arc<LiveCounters>,
     /// Told by readers of copies that turn out damaged.
     pub(crate) owner: Weak<dyn Owner<T>>,

@@ -246,6 +246,15 @@ impl MemoryManager {
         self.shell.snapshot()
     }
 
+    /// For a buffer that a reader cannot do without: charged to the heap if so much is free, else counted as
+    /// scratch. Evicts nobody.
+    pub(crate) fn reader_buffer(&self, bytes: u64) -> ReaderBuffer {
+        match self.try_reserve_storage(MemoryMode::Heap, bytes) {
+            Ok(charge) => ReaderBuffer::Charged(charge),
+            Err(_) => ReaderBuffer::Counted(self.scratch(bytes)),
+        }
+    }
+
     pub(crate) fn next_dataset(&self) -> DatasetId {
         self.shell.next_dataset()
     }
@@ -254,6 +263,14 @@ impl MemoryManager {
     pub(crate) fn register(&self, reclaimer: std::sync::Weak<dyn Reclaim>) {
         self.shell.register(reclaimer);
     }
+}
+
+/// What stands for a reader's buffer in the accounts, until it drops.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what dropping them does")]
+pub(crate) enum ReaderBuffer {
+    Charged(Reservation),
+    Counted(Scratch),
 }
 
 impl fmt::Debug for MemoryManager {

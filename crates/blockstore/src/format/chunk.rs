@@ -7,6 +7,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 
 use crate::region::{LoadError, RegionError, StoredBytes};
+use crate::unroll::HeapChunk;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How chunks are compressed.
@@ -283,6 +284,14 @@ impl Chunk {
     /// # Errors
     /// [`ChunkError::Decompress`], and those of [`stored`](Self::stored).
     pub fn raw(&self) -> Result<Bytes, ChunkError> {
+        self.raw_with(|_| ())
+    }
+
+    /// As [`raw`](Self::raw); a copy is charged with what `charge` gives for its length, until its last handle drops.
+    pub(crate) fn raw_with<C: Send + 'static>(
+        &self,
+        charge: impl FnOnce(u64) -> C,
+    ) -> Result<Bytes, ChunkError> {
         let stored = self.stored()?;
         if !self.is_compressed() {
             return Ok(stored);
@@ -293,9 +302,10 @@ impl Chunk {
         if raw_bytes / LZ4_RATIO_MAX > stored.len() {
             return Err(failed("so few bytes never do".to_owned()));
         }
+        let charge = charge(u64::from(self.raw_len));
         let mut out = vec![0; raw_bytes];
         match lz4_flex::block::decompress_into(&stored, &mut out) {
-            Ok(len) if len == raw_bytes => Ok(Bytes::from(out)),
+            Ok(len) if len == raw_bytes => Ok(Bytes::from_owner(HeapChunk { bytes: out, _charge: charge })),
             Ok(len) => Err(failed(format!("it gave {len} bytes"))),
             Err(e) => Err(failed(e.to_string())),
         }

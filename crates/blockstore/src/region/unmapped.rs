@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::cipher::{ChunkId, DiskCipher, Forged};
 use super::disk::Held;
 use super::error::RegionError;
-use crate::memory::{MemoryManager, MemoryMode};
+use crate::memory::MemoryManager;
 
 /// Bytes of an extent, wherever they are read.
 #[derive(Clone, Debug)]
@@ -84,11 +84,7 @@ impl DiskExtent {
     /// # Errors
     /// [`RegionError::Read`]; the directory is then put aside. [`LoadError::Forged`].
     pub(crate) fn load(&self) -> Result<Bytes, LoadError> {
-        let bytes = self.len as u64;
-        match self.memory.try_reserve_storage(MemoryMode::Heap, bytes) {
-            Ok(charge) => self.load_with(charge),
-            Err(_) => self.load_with(self.memory.scratch(bytes)),
-        }
+        self.load_with(self.memory.reader_buffer(self.len as u64))
     }
 
     /// As [`load`](Self::load), charged by the caller.

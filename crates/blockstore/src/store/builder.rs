@@ -306,6 +306,7 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
         let id = core.memory.next_dataset();
         let counters = Arc::new(LiveCounters::default());
         let tier = Arc::clone(core.tier(level.memory_mode()));
+        let memory = core.memory.clone();
         let inner = Inner::new(Arc::clone(&core), |owner| DatasetFacts {
             id,
             name,
@@ -313,6 +314,7 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
             compression,
             kind,
             tier,
+            memory,
             counters,
             owner,
         });

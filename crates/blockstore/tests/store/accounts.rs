@@ -1,5 +1,6 @@
 //! Who holds memory, and a budget that changes while it is held.
 
+use larder_blockstore::format::Compression;
 use larder_blockstore::memory::MemoryError;
 use larder_blockstore::{MemoryMode, StorageLevel};
 
@@ -36,6 +37,34 @@ fn a_snapshot_says_who_holds_what() {
     assert!(memory.consumers.is_empty());
     a.unpersist();
     assert_eq!(world.store.memory().snapshot().datasets.len(), 1);
+}
+
+#[test]
+fn a_decompressed_chunk_is_charged_while_it_is_read() {
+    let world = World::new(4 << 20);
+    let dataset = world
+        .store
+        .dataset::<Vec<u8>>("d")
+        .level(StorageLevel::MEMORY_ONLY_SER)
+        .compression(Compression::Lz4)
+        .build()
+        .unwrap();
+    let block = put(&dataset, 0, vec![vec![7; 1_000]; 60]).unwrap();
+    let charged = world.charged();
+    let mut records = block.iter();
+    assert!(records.next().is_some());
+    assert_eq!(world.charged(), charged + 60 * 1_008);
+    assert_eq!(world.store.memory().snapshot().heap.in_flight_bytes, 60 * 1_008);
+    drop(records);
+    assert_eq!(world.charged(), charged);
+
+    let other = world.store.memory().snapshot().heap.free_bytes;
+    let full = world.store.memory().try_reserve_storage(MemoryMode::Heap, other).unwrap();
+    let mut records = block.iter();
+    assert!(records.next().is_some(), "where nothing is free it is counted all the same");
+    assert_eq!(world.store.memory().snapshot().scratch_bytes, 60 * 1_008);
+    drop((records, full));
+    assert_eq!(world.store.memory().snapshot().scratch_bytes, 0);
 }
 
 #[test]
