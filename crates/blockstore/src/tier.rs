@@ -30,6 +30,10 @@ pub(crate) struct Tier {
 struct Inner {
     /// Victims that have left, or stayed after all.
     departures: u64,
+    /// Victims that are about to.
+    leaving: usize,
+    /// Residents that could not leave the last time.
+    stuck: usize,
     /// Bytes of the residents, by dataset.
     listed: HashMap<DatasetId, u64>,
     policy: Box<dyn EvictionPolicy>,
@@ -119,8 +123,10 @@ impl Victim<'_> {
     /// It could not leave. It may be chosen again, when others are not enough.
     pub(crate) fn could_not_leave(self) {
         let mut inner = self.tier.inner.lock();
-        if let Some(resident) = inner.resident(self.slot) {
-            resident.stuck = true;
+        if let Some(resident) = inner.resident(self.slot)
+            && !std::mem::replace(&mut resident.stuck, true)
+        {
+            inner.stuck += 1;
         }
     }
 }
@@ -133,6 +139,7 @@ impl Drop for Victim<'_> {
             resident.leaving = None;
         }
         inner.departures += 1;
+        inner.leaving = inner.leaving.saturating_sub(1);
         drop(inner);
         self.tier.departed.notify_all();
     }
@@ -177,6 +184,9 @@ impl Inner {
     /// Bytes that other threads are about to give back; none for a thread that is giving back itself, which must not
     /// wait for them.
     fn leaving_elsewhere(&self, requester: Option<DatasetId>) -> u64 {
+        if self.leaving == 0 {
+            return 0;
+        }
         let here = thread::current().id();
         let mut sum = 0_u64;
         for resident in self.residents.iter().flatten() {
@@ -194,6 +204,8 @@ impl Tier {
     pub(crate) fn new(policy: Box<dyn EvictionPolicy>) -> Arc<Self> {
         let inner = Inner {
             departures: 0,
+            leaving: 0,
+            stuck: 0,
             listed: HashMap::new(),
             policy,
             touches_read: 0,
@@ -252,6 +264,7 @@ impl Tier {
             inner.policy.remove(slot, removed);
             inner.free.push(slot);
             inner.unlist(resident.block.dataset, resident.bytes);
+            inner.stuck -= usize::from(resident.stuck);
         }
         drop(inner);
         drop(gone);
@@ -286,7 +299,7 @@ impl Tier {
         let mut inner = self.lock();
         let mut chosen = Vec::new();
         let mut sum = inner.collect(bytes, requester, willing, &mut chosen);
-        if sum < bytes && among == Among::All {
+        if sum < bytes && among == Among::All && inner.stuck > 0 {
             sum = inner.collect(bytes, requester, |_| true, &mut chosen);
         }
         let enough = sum >= bytes || (sum > 0 && matches!(amount, Amount::UpTo(_)));
@@ -303,7 +316,9 @@ impl Tier {
             let must_be_written = resident.must_be_written;
             Some(Victim { tier: self, slot, block: resident.block, dataset, must_be_written })
         });
-        Choice::Victims(victims.collect())
+        let victims: Vec<_> = victims.collect();
+        inner.leaving += victims.len();
+        Choice::Victims(victims)
     }
 
     /// Waits until there was a departure after so many.
