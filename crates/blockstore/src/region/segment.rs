@@ -18,6 +18,8 @@ use crate::sync::Arc;
 
 /// What holes are made of: the block of nearly every file system.
 pub(crate) const FILE_BLOCK_BYTES: u64 = 4096;
+/// What a read of one byte of a mapping maps at most, where the pages are in the page cache: Linux's `fault_around_bytes`.
+const FAULT_AROUND_BYTES: usize = 64 << 10;
 
 /// One file, and its mapping if it has one. The file stays as long as the last extent, and is gone with it.
 pub(crate) struct Segment {
@@ -105,9 +107,12 @@ impl Segment {
         }
     }
 
-    /// Takes the pages of `range` out of the process; they stay in the page cache.
+    /// Takes the pages of `range` out of the process, with those that the kernel mapped around them; they stay in the
+    /// page cache.
     pub(crate) fn unmap_pages(&self, range: Range<usize>) {
         let Some(map) = &self.map else { return };
+        let end = range.end.next_multiple_of(FAULT_AROUND_BYTES).min(map.len());
+        let range = range.start / FAULT_AROUND_BYTES * FAULT_AROUND_BYTES..end;
         // SAFETY: the mapping is shared and backed by the file alone, so that a page read again has the content it
         // had; pages around the range that are rounded in lose nothing either. No slice changes or moves.
         let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
