@@ -55,8 +55,10 @@ pub(crate) enum Task {
     Soak(Soak),
     /// Measure against other engines, on the same records in the same run.
     ///
-    /// Prints the medians and their ratio, peer / larder: higher is better. The peers are built as a package of their
-    /// own, out of sight of all other builds; needs the package registry the first time.
+    /// Prints the medians and their ratio, peer / larder: higher is better; a chart of them goes to `peers/chart.svg` in
+    /// the target directory. The peers are built as a package of their own, out of sight of all other builds; needs the
+    /// package registry the first time. Spark is installed beside the chart, for which Python 3 with pip and Java 17
+    /// must be there; a part that cannot be measured is left out, and said to be.
     Peers(Peers),
 }
 
@@ -132,6 +134,12 @@ pub(crate) struct Soak {
 
 #[derive(Debug, Args)]
 pub(crate) struct Peers {
+    /// Who to compare with; all of them when none is named.
+    #[arg(value_name = "PEER", value_parser = ["quick_cache", "moka", "foyer", "spark"])]
+    pub(crate) parts: Vec<String>,
+    /// Fewer cases and rounds: to see that everything runs, not to quote a number.
+    #[arg(long)]
+    pub(crate) quick: bool,
     /// Write the rows there too: `{"name", "larder", "peer", "peer_name", "unit", "ratio"}`.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

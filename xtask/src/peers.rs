@@ -1,6 +1,7 @@
 //! `cargo xtask peers`.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -16,24 +17,41 @@ pub(crate) fn run(project: &Project, options: &Peers) -> Result<(), Error> {
         path: results.clone(),
         source,
     })?;
-    let file = results.join("rows.json");
-    project
+    let mut peers = project
         .cargo(&["run", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml", "--"])
-        .arg(&file)
-        .env("CARGO_TARGET_DIR", results.join("build"))
-        .run()?;
+        .arg("--out")
+        .arg(&results)
+        .env("CARGO_TARGET_DIR", results.join("build"));
+    if options.quick {
+        peers = peers.arg("--quick");
+    }
+    peers.args(&options.parts).run()?;
 
-    let bad = || Error::Json { what: file.display().to_string(), problem: "not an array of rows".into() };
-    let value = read_json(&file)?;
-    let rows = value.as_array().ok_or_else(bad)?;
+    let file = results.join("rows.json");
+    let document = read_json(&file)?;
+    let rows = array(&document, "rows", &file)?;
+    let bad = || bad(&file, "a row lacks a name or a number");
     let cells: Option<Vec<_>> = rows.iter().map(cells).collect();
     println!();
     let header = ["case", "larder", "peer", "peer's name", "unit", "peer / larder"];
     print_table(&header, cells.ok_or_else(bad)?.into_iter());
+    for part in array(&document, "left_out", &file)? {
+        let text = |key: &str| part.get(key).and_then(Value::as_str).unwrap_or("?");
+        println!("{} was LEFT OUT: {}", text("part"), text("reason"));
+    }
+    println!("chart: {}", results.join("chart.svg").display());
     if let Some(json) = &options.json {
         write_json(json, rows.clone())?;
     }
     Ok(())
+}
+
+fn array<'a>(document: &'a Value, key: &'static str, file: &Path) -> Result<&'a Vec<Value>, Error> {
+    document.get(key).and_then(Value::as_array).ok_or_else(|| bad(file, "an array is missing"))
+}
+
+fn bad(file: &Path, problem: &str) -> Error {
+    Error::Json { what: file.display().to_string(), problem: problem.to_owned() }
 }
 
 fn cells(row: &Value) -> Option<Vec<String>> {
@@ -41,10 +59,21 @@ fn cells(row: &Value) -> Option<Vec<String>> {
     let number = |key: &str| row.get(key)?.as_f64();
     Some(vec![
         text("name")?,
-        format!("{:.1}", number("larder")?),
-        format!("{:.1}", number("peer")?),
+        readable(number("larder")?),
+        readable(number("peer")?),
         text("peer_name")?,
         text("unit")?,
-        ratio_cell(number("ratio")?),
+        // None where ours is zero.
+        row.get("ratio")?.as_f64().map_or_else(|| "-".to_owned(), ratio_cell),
     ])
+}
+
+/// Three digits that mean something, or all before the point.
+fn readable(number: f64) -> String {
+    match number.abs() {
+        0.0 | 100.0.. => format!("{number:.0}"),
+        10.0.. => format!("{number:.1}"),
+        1.0.. => format!("{number:.2}"),
+        _ => format!("{number:.3}"),
+    }
 }

@@ -1,45 +1,36 @@
 //! Measuring two things in turn.
 
-use std::time::Duration;
-
-use serde_json::{Value, json};
-
-const ROUNDS: usize = 15;
-
-/// One case: medians in nanoseconds an operation.
-pub struct Row {
-    pub name: String,
-    pub peer_name: &'static str,
-    pub larder_ns: f64,
-    pub peer_ns: f64,
-}
-
-impl Row {
-    /// With the ratio of the peer's time to ours: higher is better for us.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "name": self.name,
-            "larder": self.larder_ns,
-            "peer": self.peer_ns,
-            "peer_name": self.peer_name,
-            "unit": "ns",
-            "ratio": self.peer_ns / self.larder_ns,
-        })
+/// What ours and theirs gave in each round, a round of the one followed by a round of the other.
+pub fn in_turn<O, T, E>(
+    rounds: usize,
+    mut larder: impl FnMut() -> Result<O, E>,
+    mut peer: impl FnMut() -> Result<T, E>,
+) -> Result<(Vec<O>, Vec<T>), E> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        ours.push(larder()?);
+        theirs.push(peer()?);
     }
+    Ok((ours, theirs))
 }
 
-/// The median times of an operation, ours and theirs, each round of the one followed by a round of the other.
-pub fn in_turn(
-    operations: u32,
-    mut larder: impl FnMut() -> Duration,
-    mut peer: impl FnMut() -> Duration,
-) -> (f64, f64) {
-    larder();
-    peer();
-    let (mut ours, mut theirs): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (larder(), peer())).unzip();
-    let median_ns = |times: &mut [Duration]| {
-        times.sort_unstable();
-        times[times.len() / 2].as_nanos() as f64 / f64::from(operations)
-    };
-    (median_ns(&mut ours), median_ns(&mut theirs))
+/// The median; the mean of the middle two of an even number. Zero of none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = |index: usize| values.get(index).copied().unwrap_or_default();
+    let half = values.len() / 2;
+    if values.len() % 2 == 1 { middle(half) } else { (middle(half) + middle(half.wrapping_sub(1))) / 2.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn a_median_is_the_middle_or_the_mean_of_the_middle_two() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median([]), 0.0);
+    }
 }

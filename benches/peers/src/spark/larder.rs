@@ -1,0 +1,58 @@
+//! Our side.
+
+use std::time::Instant;
+
+use get_size2::GetSize;
+use larder::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{PARTITIONS, THREADS, Times, Work};
+use crate::Failure;
+
+#[derive(Clone, Debug, Serialize, Deserialize, GetSize)]
+struct Reading {
+    id: i64,
+    key: i32,
+    value: f64,
+    name: String,
+}
+
+impl Reading {
+    fn number(id: i64) -> Self {
+        Self { id, key: (id % 1_000) as i32, value: id as f64 / 2.0, name: format!("name-{}", id % 100) }
+    }
+}
+
+pub fn run(work: &Work) -> Result<Times, Failure> {
+    let scratch = tempfile::tempdir_in(&work.scratch)?;
+    let context = Context::builder()
+        .threads(THREADS)
+        .memory("2GiB")
+        .off_heap("1GiB")
+        .disk(scratch.path())
+        .checkpoints(scratch.path().join("checkpoints"))
+        .build()?;
+    let records = work.records;
+    let readings = context.generate(PARTITIONS, move |partition| {
+        let bound = |partition: i64| records * partition / i64::from(PARTITIONS);
+        (bound(partition.into())..bound(i64::from(partition) + 1)).map(Reading::number)
+    })?;
+    let readings = match &work.level {
+        Some(level) => readings.persist(level.parse::<StorageLevel>()?)?,
+        None => readings,
+    };
+    let sum = || readings.aggregate(0.0, |sum, reading| sum + reading.value, |a, b| a + b);
+    let started = Instant::now();
+    if work.level.is_none() {
+        readings.checkpoint()?;
+    }
+    let mut sums = vec![sum()?];
+    let first_seconds = started.elapsed().as_secs_f64();
+    let mut read_seconds = Vec::new();
+    for _ in 0..work.reads {
+        let started = Instant::now();
+        sums.push(sum()?);
+        read_seconds.push(started.elapsed().as_secs_f64());
+    }
+    Ok(Times { first_seconds, read_seconds, sums })
+}
