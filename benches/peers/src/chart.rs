@@ -27,7 +27,7 @@ pub fn draw(rows: &[Row], file: &Path) -> Result<(), Failure> {
     let area = SVGBackend::new(file, (WIDTH_PIXELS, ROW_PIXELS * bars.len() as u32 + 90)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption("time of the peer / time of Larder (right of 1: Larder is faster)", ("sans-serif", 16))
+        .caption("time of the peer / time of Larder (right of 1: Larder is faster)", ("sans-serif", 20))
         .margin(10)
         .margin_right(60)
         .x_label_area_size(30)
@@ -44,7 +44,7 @@ pub fn draw(rows: &[Row], file: &Path) -> Result<(), Failure> {
         .disable_y_mesh()
         .y_labels(bars.len())
         .y_label_formatter(&|at| name(at).unwrap_or_default())
-        .y_label_style(("sans-serif", 11))
+        .y_label_style(("sans-serif", 16))
         .x_label_formatter(&|ratio| format!("{ratio}"))
         .draw()?;
     chart.draw_series(bars.iter().zip((0..count).rev()).map(|((_, ratio), index)| {
@@ -57,7 +57,7 @@ pub fn draw(rows: &[Row], file: &Path) -> Result<(), Failure> {
     }))?;
     chart.draw_series(bars.iter().zip((0..count).rev()).map(|((_, ratio), index)| {
         let at = (ratio.clamp(1.0, RATIOS.1), SegmentValue::CenterOf(index));
-        EmptyElement::at(at) + Text::new(format!("{ratio:.2}"), (4, -5), ("sans-serif", 11))
+        EmptyElement::at(at) + Text::new(format!("{ratio:.2}"), (4, -6), ("sans-serif", 16))
     }))?;
     area.present()?;
     Ok(())

@@ -65,9 +65,10 @@ pub fn rows(quick: bool, out: &Path) -> Result<Vec<Row>, Failure> {
         .map(|level| Work { level, records: 8_000_000, reads: 3, scratch: scratch.path().to_path_buf() })
         .collect();
     let rounds = if quick { 1 } else { 3 };
-    // Only one of them is up at a time, for the memory of the machine and its processors are few.
-    let kryo = session(&home, Serializer::Kryo, &works, &[Form::Rdd, Form::DataFrame], rounds)?;
-    let java = session(&home, Serializer::Java, &works, &[Form::Rdd], rounds)?;
+    // One after the other: a JVM that waits still takes memory.
+    let log = out.join("spark-shell.log");
+    let kryo = session(&home, &log, Serializer::Kryo, &works, &[Form::Rdd, Form::DataFrame], rounds)?;
+    let java = session(&home, &log, Serializer::Java, &works, &[Form::Rdd], rounds)?;
     let rdds = |sides: &[Sides]| sides.iter().filter(|it| it.form == Form::Rdd).cloned().collect::<Vec<_>>();
     let mut rows = Vec::new();
     for (kryo, java) in rdds(&kryo).iter().zip(rdds(&java)) {
@@ -123,13 +124,14 @@ impl Sides {
 /// All works in one spark-shell, ours and theirs in turn.
 fn session(
     home: &Path,
+    log: &Path,
     serializer: Serializer,
     works: &[Work],
     forms: &[Form],
     rounds: usize,
 ) -> Result<Vec<Sides>, Failure> {
     let Some(any) = works.first() else { return Ok(Vec::new()) };
-    let mut shell = Shell::start(home, serializer, &any.scratch)?;
+    let mut shell = Shell::start(home, serializer, &any.scratch, log.to_path_buf())?;
     for &form in forms {
         for _ in 0..2 {
             shell.run(form, &Work { records: any.records / 8, ..any.clone() })?;

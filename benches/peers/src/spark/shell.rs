@@ -1,7 +1,8 @@
 //! A spark-shell that is told what to do, a line at a time.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::{Form, PARTITIONS, THREADS, Times, Work};
@@ -32,11 +33,14 @@ pub struct Shell {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    /// What Spark says of itself.
+    log: PathBuf,
 }
 
 impl Shell {
-    /// Starts it and compiles the program, which takes about half a minute.
-    pub fn start(home: &Path, serializer: Serializer, scratch: &Path) -> Result<Self, Failure> {
+    /// Starts it and compiles the program, which takes about half a minute. `log` is written anew.
+    pub fn start(home: &Path, serializer: Serializer, scratch: &Path, log: PathBuf) -> Result<Self, Failure> {
+        let log_file = File::create(&log).map_err(|e| format!("cannot create {}: {e}", log.display()))?;
         let settings = [
             format!("spark.serializer={}", serializer.class()),
             "spark.memory.offHeap.enabled=true".to_owned(),
@@ -52,12 +56,12 @@ impl Shell {
             .current_dir(scratch)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log_file)
             .spawn()
             .map_err(|e| format!("cannot start spark-shell: {e}"))?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().ok_or("spark-shell without an output")?);
-        let mut shell = Self { child, input, output };
+        let mut shell = Self { child, input, output, log };
         shell.tell(&format!(":paste -raw {PROGRAM}"))?;
         let checkpoints = scratch.join("spark-checkpoints");
         shell.tell(&format!("sc.setCheckpointDir(\"{}\")", checkpoints.display()))?;
@@ -96,7 +100,7 @@ impl Shell {
         loop {
             let mut line = String::new();
             if self.output.read_line(&mut line)? == 0 {
-                return Err("spark-shell ended early".into());
+                return Err(format!("spark-shell ended early; it says why in {}", self.log.display()).into());
             }
             // The prompt may stand before it; the line that asked for it may be echoed.
             if let Some((before, answer)) = line.split_once(MARK)
