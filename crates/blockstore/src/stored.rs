@@ -90,7 +90,7 @@ impl<T: Send + Sync + 'static> StoredDataset<T> {
     ///
     /// A single flight: one caller computes, the others wait for it. If it fails or panics, one of them computes in
     /// its place. A block that is refused memory is returned all the same, and not kept; the records beyond what was
-    /// granted are then on the heap at the caller's expense. Where that could be much, use
+    /// granted are then on the heap at the caller's expense, and at a level of bytes all its records are. Where that could be much, use
     /// [`get_or_compute_iter`](Self::get_or_compute_iter), which streams them.
     ///
     /// # Errors
