@@ -33,6 +33,7 @@ pub(crate) struct DatasetFacts<T> {
     pub(crate) name: Arc<str>,
     pub(crate) level: StorageLevel,
     pub(crate) compression: Compression,
+    pub(crate) evicts_own: bool,
     pub(crate) kind: RecordKind<T>,
     /// Where its copies in memory are ranked.
     pub(crate) tier: Arc<Tier>,
@@ -53,6 +54,11 @@ pub(crate) trait Owner<T>: Send + Sync {
 impl<T> DatasetFacts<T> {
     pub(crate) fn block(&self, partition: u32) -> BlockId {
         BlockId { dataset: self.id, partition }
+    }
+
+    /// Whose blocks are spared when memory is made for one of its own.
+    pub(crate) fn requester(&self) -> Option<DatasetId> {
+        (!self.evicts_own).then_some(self.id)
     }
 
     /// What is wrong with a chunk of one of its blocks.

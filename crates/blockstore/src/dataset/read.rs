@@ -169,7 +169,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     ) -> Result<Option<Form<T>>, Error> {
         // Decoded records never take less than the bytes they were encoded to by much; knowing better needs a try.
         let need = if memory_bytes > 0 { memory_bytes } else { disk.stored_bytes() };
-        let Ok(charge) = self.core.memory().reserve_storage(MemoryMode::Heap, need, Some(self.facts.id))
+        let Ok(charge) = self.core.memory().reserve_storage(MemoryMode::Heap, need, self.facts.requester())
         else {
             return Ok(None);
         };
@@ -198,7 +198,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             MemoryMode::Heap => chunk.stored_len() as u64,
             MemoryMode::OffHeap => arena_bytes(chunk.stored_len()),
         };
-        let (need, requester) = (disk.chunks().iter().map(charge_of).sum(), Some(self.facts.id));
+        let (need, requester) = (disk.chunks().iter().map(charge_of).sum(), self.facts.requester());
         let Ok(mut charge) = self.core.memory().reserve_storage(mode, need, requester) else {
             return Ok(None);
         };

@@ -251,6 +251,7 @@ pub struct DatasetBuilder<T> {
     name: Arc<str>,
     level: StorageLevel,
     compression: Compression,
+    evicts_own: bool,
     kind: RecordKind<T>,
 }
 
@@ -261,6 +262,7 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
             name: Arc::from(name),
             level: StorageLevel::MEMORY_ONLY,
             compression: Compression::None,
+            evicts_own: false,
             kind,
         }
     }
@@ -279,6 +281,15 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
         self
     }
 
+    /// Whether one of its blocks may evict colder ones of the same dataset. Not when not set: whoever goes through a
+    /// dataset that is larger than memory then finds what came first each time, where each block would otherwise be
+    /// evicted just before it is read again. Set it where blocks are read at random, some more often than others.
+    #[must_use]
+    pub fn evict_own(mut self, evict: bool) -> Self {
+        self.evicts_own = evict;
+        self
+    }
+
     /// The codec of serialized blocks. [`Bincode`](crate::codec::Bincode) when not set.
     #[must_use]
     pub fn codec(mut self, codec: impl Codec<T>) -> Self {
@@ -292,7 +303,7 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
     /// [`Error::LevelStoresNothing`], or [`Error::NoDisk`] or [`Error::NoOffHeap`] when the store lacks what the
     /// level needs.
     pub fn build(self) -> Result<StoredDataset<T>, Error> {
-        let Self { core, name, level, compression, kind } = self;
+        let Self { core, name, level, compression, evicts_own, kind } = self;
         let dataset = name.to_string();
         if !level.is_stored() {
             return Err(Error::LevelStoresNothing { dataset, level });
@@ -312,6 +323,7 @@ impl<T: Send + Sync + 'static> DatasetBuilder<T> {
             name,
             level,
             compression,
+            evicts_own,
             kind,
             tier,
             memory,

@@ -237,7 +237,7 @@ impl BytesUnroll {
         }
         let mut evicting = |size: usize| {
             let missing = place.charge(size).saturating_sub(charge.bytes());
-            charge.grow(missing, Some(ground.block.dataset)).is_ok().then_some(size)
+            charge.grow(missing, ground.facts.requester()).is_ok().then_some(size)
         };
         let of_doubled = if doubled > least { evicting(doubled) } else { None };
         of_doubled.or_else(|| evicting(least))
@@ -250,7 +250,7 @@ impl BytesUnroll {
             self.stage(ground, granted);
             return true;
         }
-        let Some(extent) = ground.core.arena_extent(Some(ground.block.dataset), granted, least) else {
+        let Some(extent) = ground.core.arena_extent(ground.facts.requester(), granted, least) else {
             return false;
         };
         self.buffer.move_into(extent);
@@ -325,7 +325,7 @@ impl BytesUnroll {
             }
             (MemoryMode::OffHeap, compressed) => {
                 let bytes = compressed.unwrap_or(self.buffer.finished());
-                ground.core.write_to_arena(Some(ground.block.dataset), bytes, charge)
+                ground.core.write_to_arena(ground.facts.requester(), bytes, charge)
             }
         }
     }

@@ -198,7 +198,7 @@ impl<T> ValuesUnroll<T> {
     fn grow_charge(&mut self, ground: &Ground<T>, bytes: u64, from: From) -> bool {
         match from {
             From::Free => self.charge.try_grow(bytes).is_ok(),
-            From::Evicting => self.charge.grow(bytes, Some(ground.block.dataset)).is_ok(),
+            From::Evicting => self.charge.grow(bytes, ground.facts.requester()).is_ok(),
         }
     }
 

@@ -112,6 +112,28 @@ fn with_disk_a_dataset_that_fills_memory_goes_on_to_disk_and_spares_its_own_bloc
 }
 
 #[test]
+fn a_dataset_that_evicts_its_own_blocks_keeps_those_read_last() {
+    for level in memory_levels().into_iter().chain(SPILLING_LEVELS) {
+        let world = World::new(12_000);
+        let a = world.store.dataset("a").level(level).evict_own(true).build().unwrap();
+        assert!(stored(&a, 1, block(1)) && stored(&a, 2, block(2)), "{level}");
+        assert_eq!(read(&a.get(1).unwrap().unwrap()), block(1), "{level}");
+        assert!(stored(&a, 3, block(3)), "{level}");
+        let places = [1, 2, 3].map(|partition| in_memory(&a, partition));
+        assert_eq!(places, [true, false, true], "{level}");
+
+        let Some(promoted) = a.get(2).unwrap() else {
+            assert!(!level.uses_disk(), "{level}");
+            continue;
+        };
+        assert_eq!(read(&promoted), block(2), "{level}");
+        drop(promoted);
+        let places = [1, 2, 3].map(|partition| in_memory(&a, partition));
+        assert_eq!(places, [false, true, true], "the one read least recently makes room: {level}");
+    }
+}
+
+#[test]
 fn an_evicted_block_is_read_from_disk_promoted_and_evicted_again_without_a_write() {
     for level in SPILLING_LEVELS {
         let world = World::new(12_000);
