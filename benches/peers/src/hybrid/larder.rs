@@ -19,6 +19,7 @@ pub fn run(case: &Case) -> Result<Outcome, Failure> {
         .dataset_with("blocks", Pod, |_: &u8| 0)
         .level(StorageLevel::MEMORY_AND_DISK)
         .evict_own(true)
+        .evict_own(true)
         .compression(if case.lz4 { Compression::Lz4 } else { Compression::None })
         .build()?;
     let load = Load::new(case);

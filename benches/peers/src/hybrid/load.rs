@@ -158,7 +158,8 @@ impl Lap {
 pub fn is_of(partition: u32, offset: usize, bytes: &[u8]) -> bool {
     let first = offset.next_multiple_of(PAGE_BYTES) - offset;
     let pages = bytes.get(first..).unwrap_or_default().chunks(PAGE_BYTES);
-    pages.map(|page| page.starts_with(&partition.to_le_bytes())).fold(true, |all, is| all & is)
+    let number = partition.to_le_bytes();
+    pages.map(|page| page.iter().zip(&number).all(|(is, should)| is == should)).fold(true, |all, is| all & is)
 }
 
 #[cfg(test)]
@@ -171,6 +172,7 @@ mod tests {
         block.chunks_mut(1 << 12).for_each(|page| page[0] = 7);
         assert!(is_of(7, 0, &block));
         assert!(is_of(7, 100, &block[100..]), "from the middle of a page");
+        assert!(is_of(7, 0, &block[..1]) && !is_of(8, 0, &block[..1]), "less than a number");
         block[2 << 12] = 8;
         assert!(!is_of(7, 0, &block));
     }

@@ -202,19 +202,22 @@ impl<T> ValuesUnroll<T> {
         }
     }
 
-    /// Opens another run, as large as all before it together, or smaller where memory is short.
+    /// Opens another run, as large as all before it together and as the records that are `expected`, or smaller where
+    /// memory is short.
     #[cold]
     fn add_run(&mut self, ground: &Ground<T>, expected: usize, from: From) -> bool {
         let size = size_of::<T>().max(1);
         let most = (RUN_BYTES_MAX / size).max(1);
         let start = (START_BYTES / size).max(1);
         let total = usize::try_from(self.records()).unwrap_or(usize::MAX);
-        let mut capacity = total.max(start).max(expected).min(most);
+        // What is known to come is worth an eviction, what might come is not.
+        let known = expected.clamp(1, most);
+        let mut capacity = total.max(start).max(known).min(most);
         loop {
             let bytes = (capacity * size_of::<T>()) as u64;
             let uncharged = (self.used_bytes + bytes).saturating_sub(self.charge.bytes());
             let granted = self.charge.try_grow(uncharged).is_ok()
-                || (capacity == 1 && self.grow_charge(ground, uncharged, from));
+                || ((capacity == known || capacity == 1) && self.grow_charge(ground, uncharged, from));
             if granted {
                 let mut run = Vec::new();
                 run.reserve_exact(capacity);
@@ -229,7 +232,8 @@ impl<T> ValuesUnroll<T> {
             if capacity == 1 {
                 return false;
             }
-            capacity = (capacity / 4).max(1);
+            let smaller = (capacity / 4).max(1);
+            capacity = if capacity > known { smaller.max(known) } else { smaller };
         }
     }
 
