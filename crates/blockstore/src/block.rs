@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::codec::{ChunkReader, CodecError};
 use crate::dataset::DatasetFacts;
 use crate::error::{Error, Residence};
-use crate::format::Chunk;
+use crate::format::{Chunk, ChunkError};
 use crate::id::BlockId;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
@@ -44,13 +44,41 @@ pub(crate) struct DiskRead<T> {
     pub(crate) listed: Arc<SerializedBlock>,
     /// What is read: the same, or its bytes in memory.
     pub(crate) bytes: Arc<SerializedBlock>,
-    /// Its chunks were compared with their checksums, and need not be again.
-    pub(crate) is_verified: bool,
+    pub(crate) access: DiskAccess,
+}
+
+/// How the chunks of a copy on disk are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskAccess {
+    /// In place; they were compared with their checksums when the handle was made.
+    Verified,
+    /// In place, compared as they are read.
+    Verifying,
+    /// Into memory, compared as they are read: for a reader who copies their records once, and for whom it does not
+    /// pay to map pages and unmap them on every processor.
+    Copying,
+}
+
+impl<T> DiskRead<T> {
+    /// The bytes of a chunk before compression.
+    fn raw(&self, chunk: &Chunk) -> Result<Bytes, ChunkError> {
+        let memory = &self.facts.memory;
+        let buffer = |bytes| memory.reader_buffer(bytes);
+        match self.access {
+            DiskAccess::Verified => chunk.raw_with(buffer),
+            DiskAccess::Verifying => self.core.ready(chunk).and_then(|()| chunk.raw_with(buffer)),
+            DiskAccess::Copying => {
+                self.core.loaded(chunk, buffer(chunk.stored_len() as u64))?.raw_with(buffer)
+            }
+        }
+    }
 }
 
 impl<T> Drop for DiskRead<T> {
     fn drop(&mut self) {
-        self.core.release(&self.bytes);
+        if self.access != DiskAccess::Copying {
+            self.core.release(&self.bytes);
+        }
     }
 }
 
@@ -298,7 +326,7 @@ impl<T: 'static> Cursor<T> {
             // The one before it goes first: a reader holds one chunk.
             self.raw = Bytes::new();
             if let (BlockCopy::Disk(read), Some(before)) = (&block.copy, self.next.checked_sub(1))
-                && !read.is_verified
+                && read.access == DiskAccess::Verifying
                 && let Some(before) = chunks.get(before)
             {
                 read.core.release_chunk(before);
@@ -337,12 +365,10 @@ impl<T: 'static> Cursor<T> {
 
 /// The records of a chunk, uncompressed. A chunk that is damaged costs the store its copy of the block.
 fn raw_of<T: 'static>(block: &Block<T>, index: usize, chunk: &Chunk) -> Result<Bytes, Error> {
-    let ready = match &block.copy {
-        BlockCopy::Disk(read) if !read.is_verified => read.core.ready(chunk),
-        _ => Ok(()),
+    let raw = match &block.copy {
+        BlockCopy::Memory(copy) => chunk.raw_with(|bytes| copy.facts.memory.reader_buffer(bytes)),
+        BlockCopy::Disk(read) => read.raw(chunk),
     };
-    let memory = &block.facts().memory;
-    let raw = ready.and_then(|()| chunk.raw_with(|bytes| memory.reader_buffer(bytes)));
     raw.map_err(|source| {
         if let Some(owner) = block.facts().owner.upgrade() {
             match &block.copy {
@@ -398,7 +424,7 @@ impl<T: 'static> OwnedBatches<T> {
         let Self { block, cursor } = self;
         match block.runs() {
             Some(runs) => Ok(cursor.cloned(runs, records_max.max(1))),
-            None => self.next_decoded(records_max),
+            None => self.next_decoded(records_max.min(BATCH_RECORDS)),
         }
     }
 
@@ -408,7 +434,7 @@ impl<T: 'static> OwnedBatches<T> {
         if !cursor.open(block)? {
             return Ok(None);
         }
-        let count = cursor.records_left.min(BATCH_RECORDS).min(records_max.max(1));
+        let count = cursor.records_left.min(records_max.max(1));
         cursor.batch = Vec::with_capacity(count);
         cursor.decode(block, count)?;
         Ok(Some(std::mem::take(&mut cursor.batch)))

@@ -6,8 +6,7 @@ mod read;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use self::read::Readable;
-use crate::block::{Block, DiskRead};
+use crate::block::{Block, DiskAccess, DiskRead};
 use crate::entry::{Entry, Flight};
 use crate::error::{Error, Residence};
 use crate::events::Event;
@@ -109,23 +108,23 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// A handle on a copy on disk that is listed, or about to be, and whose chunks are compared with their checksums
     /// as they are read.
     pub(crate) fn disk_block(&self, partition: u32, listed: &Arc<SerializedBlock>) -> Block<T> {
-        self.read_block(partition, listed, Readable { bytes: Arc::clone(listed), is_verified: false })
+        self.read_block(partition, listed, Arc::clone(listed), DiskAccess::Verifying)
     }
 
     pub(crate) fn read_block(
         &self,
         partition: u32,
         listed: &Arc<SerializedBlock>,
-        readable: Readable,
+        bytes: Arc<SerializedBlock>,
+        access: DiskAccess,
     ) -> Block<T> {
-        let Readable { bytes, is_verified } = readable;
         Block::on_disk(DiskRead {
             facts: Arc::clone(&self.facts),
             core: Arc::clone(&self.core),
             partition,
             listed: Arc::clone(listed),
             bytes,
-            is_verified,
+            access,
         })
     }
 

@@ -26,6 +26,7 @@ use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::sync::Mutex;
 use crate::tier::{Among, Amount, Choice, Tier};
+use crate::unroll::HeapChunk;
 
 /// Keeps the blocks of datasets at their storage levels, within a memory budget.
 ///
@@ -283,6 +284,33 @@ impl Core {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A copy of a chunk on disk on the heap, compared with its checksum and charged with `charge`.
+    pub(crate) fn loaded(&self, chunk: &Chunk, charge: impl Send + 'static) -> Result<Chunk, ChunkError> {
+        let (Some(disk), Some(stored)) = (&self.disk, chunk.in_memory()) else { return chunk.loaded(charge) };
+        let mut bytes = vec![0; stored.len()];
+        disk.read(stored, &mut bytes)?;
+        chunk.check(&bytes)?;
+        Ok(chunk.moved_to(Bytes::from_owner(HeapChunk { bytes, _charge: charge })))
+    }
+
+    /// A copy of a chunk on disk in the arena, compared with its checksum, with its part of the charge; none when
+    /// there is no place for it.
+    pub(crate) fn loaded_to_arena(
+        &self,
+        requester: Option<DatasetId>,
+        chunk: &Chunk,
+        charge: &mut Reservation,
+    ) -> Result<Option<Chunk>, ChunkError> {
+        let len = chunk.stored_len();
+        let (Some(disk), Some(stored), true) = (&self.disk, chunk.in_memory(), len > 0) else {
+            return Ok(self.write_to_arena(requester, &chunk.stored()?, charge).map(|it| chunk.moved_to(it)));
+        };
+        let Some(mut extent) = self.arena_extent(requester, len, len) else { return Ok(None) };
+        disk.read(stored, &mut extent)?;
+        chunk.check(&extent)?;
+        Ok(Some(chunk.moved_to(extent.freeze(len, charge.split(arena_bytes(len))))))
     }
 
     /// Takes a chunk that was read out of the process's resident memory.

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Inner;
-use crate::block::Block;
+use crate::block::{Block, DiskAccess};
 use crate::error::{Error, Residence};
 use crate::events::Event;
 use crate::format::{Chunk, ChunkError};
@@ -14,28 +12,17 @@ use crate::policy::Slot;
 use crate::region::arena_bytes;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
-use crate::store::Core;
 use crate::table::{DiskCopy, Found, Taken};
-use crate::unroll::{HeapChunk, ValuesUnroll};
-
-/// What is read in the place of a copy on disk.
-#[derive(Clone)]
-pub(crate) struct Readable {
-    pub(crate) bytes: Arc<SerializedBlock>,
-    /// Its chunks were compared with their checksums, and need not be again.
-    pub(crate) is_verified: bool,
-}
-
-impl Readable {
-    fn ready(&self, core: &Core, chunk: &Chunk) -> Result<(), ChunkError> {
-        if self.is_verified { Ok(()) } else { core.ready(chunk) }
-    }
-}
+use crate::unroll::ValuesUnroll;
 
 /// A larger block is verified chunk by chunk as it is read, so that no more of it than a chunk is in memory for its
 /// sake. One that is no larger is verified when its handle is made; where it is not mapped, it stays in memory while
 /// it is read, if that is free.
 const KEPT_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of records that are decoded at a time onto the heap, where it is known what memory they take.
+const KNOWN_BATCH_BYTES: usize = 1 << 20;
+/// And where it has to be tried.
+const TRIED_BATCH_BYTES: usize = 64 << 10;
 
 impl<T: Send + Sync + 'static> Inner<T> {
     /// The block from its best copy. Damaged copies are discarded on the way; an error when the last one was.
@@ -75,9 +62,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     fn read_disk(self: &Arc<Self>, partition: u32, copy: &DiskCopy) -> Result<(Block<T>, Residence), Error> {
-        let read = self.readable(partition, &copy.bytes).and_then(|readable| {
-            let promoted = self.promoted(partition, copy, &readable)?;
-            Ok(promoted.unwrap_or_else(|| self.read_block(partition, &copy.bytes, readable)))
+        let read = self.promoted(partition, copy).and_then(|promoted| match promoted {
+            Some(block) => Ok(block),
+            None => self.readable(partition, &copy.bytes),
         });
         if let Err(Error::Corrupt { .. } | Error::Unreadable { .. }) = &read {
             self.discarded(partition, Residence::Disk, self.table.take_disk(partition, &copy.bytes));
@@ -94,26 +81,32 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
-    /// Reads a copy on disk and compares it with its checksums, unless it is large: then that is done chunk by chunk
-    /// as it is read. What comes back reads the same bytes: where they are not mapped, from memory, if that is free.
-    fn readable(&self, partition: u32, bytes: &Arc<SerializedBlock>) -> Result<Readable, Error> {
-        let stored = bytes.stored_bytes();
+    /// A handle on a copy on disk, compared with its checksums unless it is large: then that is done chunk by chunk as
+    /// it is read. What is not mapped is read into memory, if that is free.
+    fn readable(&self, partition: u32, listed: &Arc<SerializedBlock>) -> Result<Block<T>, Error> {
+        let stored = listed.stored_bytes();
         if stored > KEPT_BYTES_MAX {
-            return Ok(Readable { bytes: Arc::clone(bytes), is_verified: false });
+            return Ok(self.disk_block(partition, listed));
         }
-        let verified = self.core.prefetch(bytes).map_err(|source| (0, source.into())).and_then(|()| {
-            if !bytes.is_in_memory()
+        let verified = self.core.prefetch(listed).map_err(|source| (0, source.into())).and_then(|()| {
+            if !listed.is_in_memory()
                 && let Ok(charge) = self.core.memory().try_reserve_storage(MemoryMode::Heap, stored)
             {
-                return Ok(Readable { bytes: Arc::new(bytes.loaded(charge)?), is_verified: true });
+                return Ok((Arc::new(listed.loaded(charge)?), DiskAccess::Verified));
             }
-            bytes.verify()?;
-            Ok(Readable { bytes: Arc::clone(bytes), is_verified: bytes.is_in_memory() })
+            listed.verify()?;
+            let access = if listed.is_in_memory() { DiskAccess::Verified } else { DiskAccess::Verifying };
+            Ok((Arc::clone(listed), access))
         });
-        verified.map_err(|(chunk, source)| {
-            self.core.report_directories(&self.facts.counters);
-            self.facts.chunk_error(partition, Residence::Disk, chunk, source)
-        })
+        let (bytes, access) =
+            verified.map_err(|(chunk, source)| self.disk_error(partition, chunk, source))?;
+        Ok(self.read_block(partition, listed, bytes, access))
+    }
+
+    /// What is wrong with a chunk on disk; a directory that was put aside for it is told of.
+    fn disk_error(&self, partition: u32, chunk: usize, source: ChunkError) -> Error {
+        self.core.report_directories(&self.facts.counters);
+        self.facts.chunk_error(partition, Residence::Disk, chunk, source)
     }
 
     /// Counts a damaged copy, unless another reader took it out first.
@@ -125,25 +118,17 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self.remove_replicas(partition, forgotten_replicas);
     }
 
-    /// A copy back in memory, if the level wants one and memory is granted: of what was `read` of the copy on `disk`.
-    fn promoted(
-        self: &Arc<Self>,
-        partition: u32,
-        disk: &DiskCopy,
-        read: &Readable,
-    ) -> Result<Option<Block<T>>, Error> {
+    /// A copy back in memory, if the level wants one and memory is granted.
+    fn promoted(self: &Arc<Self>, partition: u32, disk: &DiskCopy) -> Result<Option<Block<T>>, Error> {
         let DiskCopy { bytes: disk, memory_bytes, compute_nanos } = disk;
         let level = self.facts.level;
         if !level.uses_memory() {
             return Ok(None);
         }
         let form = if level.is_deserialized() {
-            self.promoted_values(partition, disk, read, *memory_bytes)?
+            self.promoted_values(partition, disk, *memory_bytes)?
         } else {
-            let mode = level.memory_mode();
-            let form = self.promoted_bytes(partition, read, mode);
-            self.core.release(&read.bytes);
-            form?
+            self.promoted_bytes(partition, disk, level.memory_mode())?
         };
         let Some(form) = form else { return Ok(None) };
         let copy = self.copy(partition, form);
@@ -164,21 +149,23 @@ impl<T: Send + Sync + 'static> Inner<T> {
         &self,
         partition: u32,
         disk: &Arc<SerializedBlock>,
-        read: &Readable,
         memory_bytes: u64,
     ) -> Result<Option<Form<T>>, Error> {
         // Decoded records never take less than the bytes they were encoded to by much; knowing better needs a try.
         let need = if memory_bytes > 0 { memory_bytes } else { disk.stored_bytes() };
-        let Ok(charge) = self.core.memory().reserve_storage(MemoryMode::Heap, need, self.facts.requester())
-        else {
+        let requester = self.facts.requester();
+        let Ok(charge) = self.core.memory().reserve_storage(MemoryMode::Heap, need, requester) else {
             return Ok(None);
         };
+        // What is decoded at a time is charged before where the need is known, else after.
+        let batch_bytes = if memory_bytes > 0 { KNOWN_BATCH_BYTES } else { TRIED_BATCH_BYTES };
+        let batch_records = (batch_bytes / size_of::<T>().max(1)).max(1);
         let ground = self.ground(partition);
         let mut values = ValuesUnroll::new(charge);
-        let mut source = self.read_block(partition, disk, read.clone()).into_batches();
-        while let Some(mut batch) = source.next_decoded(usize::MAX)? {
-            values.append(&ground, &mut batch);
-            if !batch.is_empty() {
+        let source = self.read_block(partition, disk, Arc::clone(disk), DiskAccess::Copying);
+        let mut source = source.into_batches();
+        while let Some(run) = source.next_decoded(batch_records)? {
+            if !values.adopt(&ground, run) {
                 self.table.note_need(partition, values.used_bytes().saturating_mul(2).max(need));
                 return Ok(None);
             }
@@ -186,14 +173,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
         Ok(Some(Form::Values(values.finish())))
     }
 
-    /// Copies the chunks as they are.
+    /// Reads the chunks as they are.
     fn promoted_bytes(
         &self,
         partition: u32,
-        read: &Readable,
+        disk: &SerializedBlock,
         mode: MemoryMode,
     ) -> Result<Option<Form<T>>, Error> {
-        let disk = &read.bytes;
         let charge_of = |chunk: &Chunk| match mode {
             MemoryMode::Heap => chunk.stored_len() as u64,
             MemoryMode::OffHeap => arena_bytes(chunk.stored_len()),
@@ -204,19 +190,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
         };
         let mut chunks = Vec::with_capacity(disk.chunks().len());
         for (index, chunk) in disk.chunks().iter().enumerate() {
-            let stored = read
-                .ready(&self.core, chunk)
-                .and_then(|()| chunk.stored())
-                .map_err(|source| self.facts.chunk_error(partition, Residence::Disk, index, source))?;
-            let copied = match mode {
-                MemoryMode::OffHeap => self.core.write_to_arena(requester, &stored, &mut charge),
-                MemoryMode::Heap => {
-                    let charge = charge.split(stored.len() as u64);
-                    Some(Bytes::from_owner(HeapChunk { bytes: stored.to_vec(), _charge: charge }))
-                }
+            let loaded = match mode {
+                MemoryMode::Heap => self.core.loaded(chunk, charge.split(charge_of(chunk))).map(Some),
+                MemoryMode::OffHeap => self.core.loaded_to_arena(requester, chunk, &mut charge),
             };
-            let Some(copied) = copied else { return Ok(None) };
-            chunks.push(chunk.moved_to(copied));
+            match loaded.map_err(|source| self.disk_error(partition, index, source))? {
+                Some(loaded) => chunks.push(loaded),
+                None => return Ok(None),
+            }
         }
         let bytes = SerializedBlock::new(disk.codec(), disk.compression(), chunks);
         Ok(Some(Form::Bytes { mode, bytes }))

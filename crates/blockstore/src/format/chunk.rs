@@ -269,7 +269,7 @@ impl Chunk {
         }
     }
 
-    fn check(&self, stored: &[u8]) -> Result<(), ChunkError> {
+    pub(crate) fn check(&self, stored: &[u8]) -> Result<(), ChunkError> {
         let Some(expected) = self.checksum else { return Ok(()) };
         let actual = checksum_of(stored);
         if actual == expected { Ok(()) } else { Err(ChunkError::Checksum { expected, actual }) }

@@ -92,6 +92,8 @@ pub struct DirectoryStatus {
 
 /// What Linux maps at most when one page of a file is touched that it has in memory.
 const FAULT_AROUND_BYTES: u64 = 64 << 10;
+/// Larger extents are unmapped one by one: it interrupts every processor the process runs on.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// What small extents keep mapped at most after they were read: part of the process's resident memory.
 const MAPPED_BYTES_MAX: u64 = 16 << 20;
 
@@ -250,6 +252,26 @@ impl DiskStore {
         segment.populate(range).map_err(|source| unreadable(directory, stored.len(), source))
     }
 
+    /// Copies bytes that [`write`](Self::write) returned into `copy`, which is as long, without mapping any of them.
+    ///
+    /// # Errors
+    /// [`RegionError::Read`]; the directory is then put aside.
+    pub(crate) fn read(&self, stored: &[u8], copy: &mut [u8]) -> Result<(), RegionError> {
+        let place = self.place_of(stored);
+        let place =
+            place.and_then(|(directory, segment)| Some((directory, segment.position(stored)?, segment)));
+        match place {
+            Some((directory, range, segment)) => {
+                segment.read(range.start, copy).map_err(|source| unreadable(directory, stored.len(), source))
+            }
+            // In memory, and nowhere else.
+            None => {
+                copy.copy_from_slice(stored);
+                Ok(())
+            }
+        }
+    }
+
     /// Takes bytes that were read out of the process's resident memory; the kernel keeps them in its page cache as
     /// long as it likes. Reading them again is as good as before.
     ///
@@ -258,12 +280,13 @@ impl DiskStore {
         if !self.mapped {
             return;
         }
-        if stored.len() as u64 >= FAULT_AROUND_BYTES {
+        let mapped_bytes = (stored.len() as u64).next_multiple_of(FAULT_AROUND_BYTES);
+        if mapped_bytes >= SMALL_BYTES_MAX {
             let place = self.place_of(stored);
             if let Some((segment, range)) = place.and_then(|(_, it)| it.position(stored).map(|at| (it, at))) {
                 segment.unmap_pages(range);
             }
-        } else if self.mapped_bytes.fetch_add(FAULT_AROUND_BYTES, Ordering::Relaxed) >= MAPPED_BYTES_MAX {
+        } else if self.mapped_bytes.fetch_add(mapped_bytes, Ordering::Relaxed) >= MAPPED_BYTES_MAX {
             self.mapped_bytes.store(0, Ordering::Relaxed);
             let segments = self.directories.iter().flat_map(|directory| directory.segments());
             segments.for_each(|segment| segment.unmap_all());

@@ -93,6 +93,11 @@ impl Segment {
         Some(start..end)
     }
 
+    /// Fills `bytes` with what lies from `offset` on.
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, offset as u64)
+    }
+
     /// Reads the pages of `range` in; what would be a SIGBUS on access is an error here.
     pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
         let Some(map) = &self.map else { return Ok(()) };

@@ -113,6 +113,17 @@ impl<T> ValuesUnroll<T> {
         }
     }
 
+    /// Takes a vector as the next run, records and all; false when memory was refused, and it is gone.
+    pub(crate) fn adopt(&mut self, ground: &Ground<T>, run: Vec<T>) -> bool {
+        let heap_bytes = (ground.facts.kind.heap_bytes)(&run) as u64;
+        let bytes = heap_bytes + (run.capacity() * size_of::<T>()) as u64;
+        let granted = self.measure(ground) && self.cover(ground, bytes, From::Evicting);
+        if granted {
+            self.follow_with(run);
+        }
+        granted
+    }
+
     /// After the batch as a whole was refused: the block will not be kept in memory, so nobody is evicted for it.
     #[cold]
     fn append_one_by_one(&mut self, ground: &Ground<T>, batch: &mut Vec<T>) {
@@ -222,11 +233,7 @@ impl<T> ValuesUnroll<T> {
                 let mut run = Vec::new();
                 run.reserve_exact(capacity);
                 self.used_bytes += ((run.capacity() * size_of::<T>()) as u64).min(bytes);
-                let full = std::mem::replace(&mut self.run, run);
-                self.full_records += full.len() as u64;
-                if full.capacity() > 0 {
-                    self.full.push(full);
-                }
+                self.follow_with(run);
                 return true;
             }
             if capacity == 1 {
@@ -234,6 +241,14 @@ impl<T> ValuesUnroll<T> {
             }
             let smaller = (capacity / 4).max(1);
             capacity = if capacity > known { smaller.max(known) } else { smaller };
+        }
+    }
+
+    fn follow_with(&mut self, run: Vec<T>) {
+        let full = std::mem::replace(&mut self.run, run);
+        self.full_records += full.len() as u64;
+        if full.capacity() > 0 {
+            self.full.push(full);
         }
     }
 
