@@ -38,7 +38,7 @@ struct Inner {
     listed: HashMap<DatasetId, u64>,
     policy: Box<dyn EvictionPolicy>,
     /// How far the journal was read.
-    touches_read: u64,
+    touches_read: journal::Read,
     /// Indexed by slot.
     residents: Vec<Option<Resident>>,
     free: Vec<Slot>,
@@ -208,7 +208,7 @@ impl Tier {
             stuck: 0,
             listed: HashMap::new(),
             policy,
-            touches_read: 0,
+            touches_read: journal::Read::default(),
             residents: Vec::new(),
             free: Vec::new(),
         };
