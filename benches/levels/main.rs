@@ -10,6 +10,7 @@
 #![allow(clippy::allow_attributes, reason = "whether it does is up to criterion's version")]
 
 mod blocks;
+mod disk;
 mod hits;
 mod pod;
 mod records;
@@ -31,6 +32,6 @@ fn configured() -> Criterion {
 criterion_group! {
     name = levels;
     config = configured();
-    targets = hits::bench, values::bench, pod::bench, blocks::bench
+    targets = hits::bench, values::bench, pod::bench, blocks::bench, disk::bench
 }
 criterion_main!(levels);
