@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::servers::Server;
+
 /// The one entry point for the project's tools.
 ///
 /// Needs nothing but Rust unless a task says so. Builds under CARGO_TARGET_DIR where it is set. The exit status is
@@ -19,9 +21,19 @@ pub(crate) struct Cli {
 pub(crate) enum Task {
     /// Run every test: unit, integration, the fuzz bodies on fixed seeds, doc tests, loom models, shuttle schedules.
     ///
+    /// Starts the servers that this machine can run (see `servers`) and stops them at the end. Tests that need one
+    /// that it cannot run are skipped, which is said at the end.
+    ///
     /// Stops at the first step that fails and closes with the time of each step and the number of tests. Benchmarks
-    /// and open-ended fuzzing are not part of it. Needs nothing but Rust.
-    Test,
+    /// and open-ended fuzzing are not part of it. Needs nothing but Rust; for the servers see `servers`.
+    Test(Test),
+    /// Install, start and stop the servers that tests of checkpoints run against: S3 by moto, HDFS by Hadoop's mini
+    /// cluster.
+    ///
+    /// All of it lies in `servers` in the target directory, and what was downloaded stays there. A server that is
+    /// started is empty, listens on a loopback port that was free, and goes on until it is stopped. S3 needs Python
+    /// 3.11 with venv and pip; HDFS a JDK 17 and Maven; both need their package registries the first time.
+    Servers(ServersOptions),
     /// Check the formatting, the lints and the documentation of all packages, with warnings denied.
     ///
     /// That includes the fuzz targets and the peers, which no other build compiles; libFuzzer needs a C++ compiler.
@@ -60,6 +72,40 @@ pub(crate) enum Task {
     /// package registry the first time. Spark is installed beside the chart, for which Python 3 with pip and Java 17
     /// must be there; a part that cannot be measured is left out, and said to be.
     Peers(Peers),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Fail where a server cannot be started, rather than skip the tests that need it.
+    #[arg(long)]
+    pub(crate) require_servers: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServersOptions {
+    #[command(subcommand)]
+    pub(crate) action: ServersAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServersAction {
+    /// Start servers, wait until they answer, and print the variables that tests and other clients look at.
+    ///
+    /// `eval "$(cargo xtask servers start)"` sets them. One that is running is left as it is.
+    Start {
+        /// Which; all of them when none is named.
+        servers: Vec<Server>,
+    },
+    /// Stop servers, also those that are only half started.
+    Stop {
+        /// Which; all of them when none is named.
+        servers: Vec<Server>,
+    },
+    /// Show which servers run, and where.
+    Status {
+        /// Which; all of them when none is named.
+        servers: Vec<Server>,
+    },
 }
 
 #[derive(Debug, Args)]

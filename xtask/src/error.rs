@@ -23,4 +23,10 @@ pub(crate) enum Error {
     NoBenchmark { filter: String },
     #[error("{example} at `{left}` and at `{right}` disagree: {difference}")]
     Disagree { example: &'static str, left: String, right: String, difference: String },
+    #[error("{server} did not start: {problem}. The end of {}:\n{tail}", log.display())]
+    Server { server: String, problem: String, log: PathBuf, tail: String },
+    #[error("process {pid} does not end, though it was killed")]
+    Unstoppable { pid: u32 },
+    #[error("--require-servers: {} cannot be had", missing.join(" and "))]
+    Required { missing: Vec<String> },
 }

@@ -11,6 +11,7 @@ mod models;
 mod peers;
 mod project;
 mod run;
+mod servers;
 mod smoke;
 mod soak;
 mod steps;
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
 fn dispatch(task: Task) -> Result<(), Error> {
     let project = Project::find()?;
     match task {
-        Task::Test => tests::run(&project),
+        Task::Test(options) => tests::run(&project, &options),
+        Task::Servers(options) => servers::run(&project, &options),
         Task::Lint(options) => lint::run(&project, &options),
         Task::Smoke => smoke::run(&project),
         Task::Loom(options) => models::loom(&project, &options, &mut steps::TestCount::default()),

@@ -13,6 +13,8 @@ use crate::steps::TestCount;
 /// A command line that is shown when it runs and named when it fails.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
+    /// None is the cargo that runs us.
+    program: Option<OsString>,
     args: Vec<OsString>,
     variables: Vec<(&'static str, OsString)>,
     dir: Option<PathBuf>,
@@ -21,7 +23,13 @@ pub(crate) struct Run {
 impl Run {
     /// The cargo that runs us.
     pub(crate) fn cargo(args: &[&str]) -> Self {
-        Self { args: args.iter().map(OsString::from).collect(), variables: Vec::new(), dir: None }
+        let args = args.iter().map(OsString::from).collect();
+        Self { program: None, args, variables: Vec::new(), dir: None }
+    }
+
+    /// Any other program.
+    pub(crate) fn program(program: impl AsRef<OsStr>) -> Self {
+        Self { program: Some(program.as_ref().to_owned()), ..Self::cargo(&[]) }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -61,6 +69,13 @@ impl Run {
         self.check(status)
     }
 
+    /// Runs it with all of its output on our standard error: ours is for what was asked for.
+    pub(crate) fn run_aside(&self) -> Result<(), Error> {
+        self.show();
+        let status = self.command().stdin(Stdio::null()).stdout(std::io::stderr()).status();
+        self.check(status.map_err(|source| self.start_error(source))?)
+    }
+
     /// Runs it with our output, and adds up the results that test runners print.
     pub(crate) fn run_tests(&self, count: &mut TestCount) -> Result<(), Error> {
         self.show();
@@ -98,7 +113,8 @@ impl Run {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let cargo = || env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(self.program.clone().unwrap_or_else(cargo));
         command.args(&self.args).envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
@@ -124,14 +140,14 @@ impl fmt::Display for Run {
         for (name, value) in &self.variables {
             write!(f, "{name}={} ", quoted(value))?;
         }
-        write!(f, "cargo")?;
+        write!(f, "{}", self.program.as_ref().map_or("cargo".to_owned(), quoted))?;
         self.args.iter().try_for_each(|arg| write!(f, " {}", quoted(arg)))
     }
 }
 
 /// As a shell would take it.
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
+pub(crate) fn quoted(word: impl AsRef<OsStr>) -> String {
+    let word = word.as_ref().to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.into_owned()

@@ -48,6 +48,7 @@ pub(crate) struct Steps {
     taken: Vec<(String, String)>,
     total: Duration,
     tests: TestCount,
+    skipped: Vec<String>,
 }
 
 impl Steps {
@@ -71,6 +72,11 @@ impl Steps {
         self.taken.push((name.to_owned(), format!("  left out: {reason}")));
     }
 
+    /// Tests that are run nowhere this time: said in the end, so that nobody takes them for passed.
+    pub(crate) fn skip(&mut self, what: &str, reason: &str) {
+        self.skipped.push(format!("SKIPPED: {what}, because {reason}"));
+    }
+
     /// Says what happened; the result itself is handed through.
     pub(crate) fn close(self, result: Result<(), Error>) -> Result<(), Error> {
         let width = self.taken.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(5);
@@ -79,6 +85,9 @@ impl Steps {
             println!("{name:width$}  {outcome}");
         }
         println!("{:width$}  {:7.1} s", "total", self.total.as_secs_f64());
+        for line in &self.skipped {
+            println!("{line}");
+        }
         if self.tests != TestCount::default() {
             println!("{}", self.tests);
         }

@@ -1,5 +1,6 @@
 //! One try at writing a checkpoint.
 
+mod copy;
 mod part_writer;
 mod publish;
 mod record_writer;

@@ -306,7 +306,7 @@ pub enum PartError {
     /// Its header or its whole is not the one the manifest was made for.
     #[error("the checksum of {what} is {actual:016x} where the manifest has {expected:016x}")]
     Checksum {
-        /// `its header` or `the file`.
+        /// `its header`, `the file` or `the copy`.
         what: &'static str,
         /// As the manifest says.
         expected: u64,

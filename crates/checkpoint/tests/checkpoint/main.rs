@@ -7,6 +7,8 @@ mod cleanup;
 #[cfg(test)]
 mod commit;
 #[cfg(test)]
+mod copy;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod damage;
