@@ -5,9 +5,10 @@
 //! keeps its thread busy: a sleep would be rounded up to a millisecond by the timer of an asynchronous runtime. Each
 //! get reads one number of every 4 KiB and compares it. First every block is got once, then the gets are measured.
 //!
-//! Both have their default settings (LRU; foyer: eight shards, one flusher, buffers of 16 MiB, written on eviction)
-//! and read through the page cache. Both keep blocks in memory as they are, and compress them on disk alone.
-//! foyer's gets run as tasks on a runtime of as many threads as the machine has, ours on threads.
+//! Ours are blocks of one dataset that may evict its own. Else both have their default settings (LRU; foyer: eight
+//! shards, one flusher, buffers of 16 MiB, written on eviction) and read through the page cache. Both keep blocks in
+//! memory as they are, and compress them on disk alone. foyer's gets run as tasks on a runtime of as many threads as
+//! the machine has, ours on threads.
 
 pub mod foyer;
 pub mod larder;

@@ -3,8 +3,10 @@
 //! Records of an `i64`, an `i32`, an `f64` and a short string in 16 partitions, two threads; the action sums the
 //! `f64`s. Spark runs in spark-shell, which stays up over the rounds and is warmed up; each of our rounds is a process
 //! of its own. RDDs, with Java's serializer and with Kryo, the faster of which is reported; and DataFrames, whose
-//! cache keeps columns and reads only the one that is summed. A checkpoint of ours is synchronised to the disk and
-//! read back before it counts; Spark's is neither. The first action of a checkpoint is to write it and sum.
+//! cache keeps columns and reads only the one that is summed. The rows marked `cold` are what a job meets that is
+//! submitted for this alone: RDDs, with Kryo, in a spark-shell of their own, which has run nothing before. A
+//! checkpoint of ours is synchronised to the disk and read back before it counts; Spark's is neither. The first action
+//! of a checkpoint is to write it and sum.
 
 mod install;
 pub mod larder;
@@ -69,6 +71,7 @@ pub fn rows(quick: bool, out: &Path) -> Result<Vec<Row>, Failure> {
     let log = out.join("spark-shell.log");
     let kryo = session(&home, &log, Serializer::Kryo, &works, &[Form::Rdd, Form::DataFrame], rounds)?;
     let java = session(&home, &log, Serializer::Java, &works, &[Form::Rdd], rounds)?;
+    let cold = cold_sessions(&home, &log, &works)?;
     let rdds = |sides: &[Sides]| sides.iter().filter(|it| it.form == Form::Rdd).cloned().collect::<Vec<_>>();
     let mut rows = Vec::new();
     for (kryo, java) in rdds(&kryo).iter().zip(rdds(&java)) {
@@ -76,6 +79,10 @@ pub fn rows(quick: bool, out: &Path) -> Result<Vec<Row>, Failure> {
         rows.push(faster(kryo.reread(), java.reread()));
     }
     for sides in kryo.iter().filter(|it| it.form == Form::DataFrame) {
+        rows.extend([sides.first(), sides.reread()]);
+    }
+    for mut sides in cold {
+        sides.what += "_cold";
         rows.extend([sides.first(), sides.reread()]);
     }
     rows.iter().for_each(Row::tell);
@@ -140,20 +147,42 @@ fn session(
     let mut all = Vec::new();
     for work in works {
         for &form in forms {
-            let larder = || Task::LevelsLarder(work.clone()).run::<Times>();
-            let (ours, theirs) = in_turn(rounds, larder, || shell.run(form, work))?;
-            let what = work.level.clone().unwrap_or_else(|| "checkpoint".to_owned());
-            same_sums(&what, ours.iter().chain(&theirs))?;
-            let peer_name = match (form, serializer) {
-                (Form::Rdd, Serializer::Java) => "Spark RDD",
-                (Form::Rdd, Serializer::Kryo) => "Spark RDD, Kryo",
-                (Form::DataFrame, _) => "Spark DataFrame",
-            };
-            all.push(Sides { form, peer_name, what, ours, theirs });
+            all.push(compared(&mut shell, serializer, form, work, rounds)?);
         }
     }
     shell.quit()?;
     Ok(all)
+}
+
+/// Each work once, in a spark-shell that has run nothing before.
+fn cold_sessions(home: &Path, log: &Path, works: &[Work]) -> Result<Vec<Sides>, Failure> {
+    let session = |work: &Work| {
+        let mut shell = Shell::start(home, Serializer::Kryo, &work.scratch, log.to_path_buf())?;
+        let sides = compared(&mut shell, Serializer::Kryo, Form::Rdd, work, 1)?;
+        shell.quit()?;
+        Ok(sides)
+    };
+    works.iter().map(session).collect()
+}
+
+/// One work, ours and theirs in turn.
+fn compared(
+    shell: &mut Shell,
+    serializer: Serializer,
+    form: Form,
+    work: &Work,
+    rounds: usize,
+) -> Result<Sides, Failure> {
+    let larder = || Task::LevelsLarder(work.clone()).run::<Times>();
+    let (ours, theirs) = in_turn(rounds, larder, || shell.run(form, work))?;
+    let what = work.level.clone().unwrap_or_else(|| "checkpoint".to_owned());
+    same_sums(&what, ours.iter().chain(&theirs))?;
+    let peer_name = match (form, serializer) {
+        (Form::Rdd, Serializer::Java) => "Spark RDD",
+        (Form::Rdd, Serializer::Kryo) => "Spark RDD, Kryo",
+        (Form::DataFrame, _) => "Spark DataFrame",
+    };
+    Ok(Sides { form, peer_name, what, ours, theirs })
 }
 
 fn same_sums<'a>(what: &str, all: impl Iterator<Item = &'a Times>) -> Result<(), Failure> {
