@@ -94,6 +94,11 @@ pub(crate) struct Inner<T> {
     this: Weak<Self>,
 }
 
+/// How long a block that was never read from disk will take, as a guess: 50 us and a nanosecond a byte.
+fn expected_read(bytes: u64) -> Duration {
+    Duration::from_nanos(bytes.saturating_add(50_000))
+}
+
 impl<T: Send + Sync + 'static> Inner<T> {
     pub(crate) fn new(
         core: Arc<Core>,
@@ -133,13 +138,24 @@ impl<T: Send + Sync + 'static> Inner<T> {
         Arc::new(MemoryCopy { facts: Arc::clone(&self.facts), partition, form, left: AtomicBool::new(false) })
     }
 
-    /// A copy, made known to its tier; it becomes visible to readers with the table.
-    pub(crate) fn list(&self, copy: Arc<MemoryCopy<T>>, on_disk: bool, compute_nanos: u64) -> Listed<T> {
+    /// A copy, made known to its tier; it becomes visible to readers with the table. Where there is one on disk too, it
+    /// was `read_in` so long.
+    pub(crate) fn list(
+        &self,
+        copy: Arc<MemoryCopy<T>>,
+        read_in: Option<Duration>,
+        compute_nanos: u64,
+    ) -> Listed<T> {
         let this: Weak<Self> = Weak::clone(&self.this);
         let block = self.facts.block(copy.partition);
         let compute = Duration::from_nanos(compute_nanos);
-        let candidate = Candidate::new(block, copy.charged_bytes()).computed_in(compute);
-        let must_be_written = !on_disk && self.facts.level.uses_disk();
+        let bytes = copy.charged_bytes();
+        let mut candidate = Candidate::new(block, bytes).computed_in(compute);
+        let uses_disk = self.facts.level.uses_disk();
+        if uses_disk {
+            candidate = candidate.restored_in(read_in.unwrap_or_else(|| expected_read(bytes)));
+        }
+        let must_be_written = read_in.is_none() && uses_disk;
         let slot = self.facts.tier.insert(&candidate, this, Pins::of(&copy), must_be_written);
         Listed { copy, slot }
     }

@@ -18,7 +18,7 @@
 //! | [`Lru`] | least recently used | in doubt; it is the default |
 //! | [`Sieve`] | not read since the hand last passed | some blocks are read much more often than others, or scans pass through |
 //! | [`S3Fifo`] | read less than twice soon after it came | the same, and many blocks are read once and never again |
-//! | [`GreedyDual`] | cheapest to compute for its size, with age | blocks are lost when evicted and differ much in cost |
+//! | [`GreedyDual`] | cheapest to have back for its size, with age | blocks differ much in what it costs to compute them, or some are lost when evicted and others are not |
 //! | [`Fifo`] | oldest | to compare with |
 //!
 //! Hits of 100 reads, measured with 10,000 blocks of which the `n`-th is read in proportion to `1 / n` and memory for 200,
@@ -93,13 +93,28 @@ pub struct Candidate {
     /// for memory included. Zero where that is not known. A block that comes back from disk has the time it took to
     /// compute it first.
     pub compute: Duration,
+    /// How long it takes to read back, where its level has a disk: as measured when it last came back, or estimated by
+    /// its size. None for a block that is lost when it is evicted.
+    pub restore: Option<Duration>,
 }
 
 impl Candidate {
     /// A block of so many bytes, of which no computing time is known.
     #[must_use]
     pub fn new(block: BlockId, bytes: u64) -> Self {
-        Self { block, bytes, compute: Duration::ZERO }
+        Self { block, bytes, compute: Duration::ZERO, restore: None }
+    }
+
+    /// The same, at a level with a disk, from which it is read back in so long.
+    #[must_use]
+    pub fn restored_in(self, restore: Duration) -> Self {
+        Self { restore: Some(restore), ..self }
+    }
+
+    /// What it costs to have it back in memory once it was evicted.
+    #[must_use]
+    pub fn cost(&self) -> Duration {
+        self.restore.unwrap_or(self.compute)
     }
 
     /// The same, with the time it took to compute.

@@ -264,7 +264,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             + disk.as_ref().map_or(0, |bytes| bytes.stored_bytes());
         let stored = Stored {
             replicas,
-            memory: memory.map(|copy| self.inner.list(copy, disk.is_some(), compute_nanos)),
+            memory: memory.map(|copy| self.inner.list(copy, None, compute_nanos)),
             disk,
             memory_bytes: 0,
             compute_nanos,

@@ -1,6 +1,7 @@
 //! Reading a block from the best copy it has, and bringing it back to memory.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Inner;
 use crate::block::{Block, DiskAccess};
@@ -125,6 +126,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         if !level.uses_memory() {
             return Ok(None);
         }
+        let started = Instant::now();
         let form = if level.is_deserialized() {
             self.promoted_values(partition, disk, *memory_bytes)?
         } else {
@@ -135,7 +137,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let bytes = copy.charged_bytes();
         let residence = copy.residence();
         let block = Block::in_memory(Arc::clone(&copy));
-        let listed = self.list(copy, true, *compute_nanos);
+        let listed = self.list(copy, Some(started.elapsed()), *compute_nanos);
         if self.table.add_memory(partition, disk, listed).is_none() {
             self.facts.counters.promotions.add(1);
             self.facts.counters.promoted_bytes.add(bytes);

@@ -1,6 +1,7 @@
 //! Copies that go bad, made by hand: what a cosmic ray does to memory no test can do from outside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::codec::{Bincode, CodecId, Pod};
 use crate::error::{Error, Residence};
@@ -60,7 +61,9 @@ fn plant(dataset: &StoredDataset<u64>, memory: Option<SerializedBlock>, disk: Op
     let inner = dataset.inner();
     let Claim::Granted(flight) = inner.table.claim(0) else { panic!("partition 0 is there already") };
     let mode = if dataset.level().uses_off_heap() { MemoryMode::OffHeap } else { MemoryMode::Heap };
-    let list = |bytes| inner.list(inner.copy(0, Form::Bytes { mode, bytes }), disk.is_some(), 0);
+    let list = |bytes| {
+        inner.list(inner.copy(0, Form::Bytes { mode, bytes }), disk.as_ref().map(|_| Duration::ZERO), 0)
+    };
     let memory = memory.map(list);
     let disk = disk.map(Arc::new);
     let stored = Stored { replicas: 1, memory, disk, memory_bytes: 0, compute_nanos: 0 };

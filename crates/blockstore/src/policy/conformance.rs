@@ -92,8 +92,10 @@ enum Operation {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Insert(Slot(slot), Candidate { block, bytes, compute }) => {
-                write!(f, "insert({slot}, {block}, {bytes} bytes, computed in {compute:?})")
+            Self::Insert(Slot(slot), Candidate { block, bytes, compute, restore }) => {
+                write!(f, "insert({slot}, {block}, {bytes} bytes, computed in {compute:?}")?;
+                restore.map_or(Ok(()), |restore| write!(f, ", read back in {restore:?}"))?;
+                write!(f, ")")
             }
             Self::Touch(slot) => write!(f, "touch({})", slot.0),
             Self::Remove(slot, removed) => write!(f, "remove({}, {removed:?})", slot.0),
@@ -201,7 +203,11 @@ impl Run {
         };
         let block = self.any_block();
         let [bytes, nanos] = [(); 2].map(|()| self.random.next() >> self.random.below(64));
-        let candidate = Candidate::new(block, bytes).computed_in(Duration::from_nanos(nanos));
+        let mut candidate = Candidate::new(block, bytes).computed_in(Duration::from_nanos(nanos));
+        if self.random.below(2) == 0 {
+            candidate =
+                candidate.restored_in(Duration::from_nanos(self.random.next() >> self.random.below(64)));
+        }
         self.blocks.insert(slot, block);
         self.done.push(Operation::Insert(slot, candidate));
         self.tell(|policy| policy.insert(slot, &candidate))

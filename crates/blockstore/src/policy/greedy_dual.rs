@@ -1,4 +1,4 @@
-//! GreedyDual-Size: what a block costs to compute, by its size, and how long ago.
+//! GreedyDual-Size: what it costs to have a block back, by its size, and how long ago it was read.
 
 use super::tournament::Tournament;
 use super::{Candidate, EvictionPolicy, Offer, Removed, Slot};
@@ -13,14 +13,12 @@ const INFLATION_MAX: u64 = 1 << 62;
 
 /// GreedyDual-Size of Cao and Irani (1997), which is Landlord of Young (1998) for blocks that are renewed in full.
 ///
-/// A block is worth the time it took to compute, for each byte it takes. When it comes in and whenever it is read, it
+/// A block is worth the time it takes to have it back, for each byte it takes: to compute it again, or to read it from
+/// disk where its level has one. When it comes in and whenever it is read, it
 /// gets a credit: what it is worth, on top of the *inflation*. The block with the least credit goes first, and the
 /// inflation rises to the credit it had. So a block that was dear stays longer than one that was cheap for its size,
 /// but not forever: once others have been paid for that outbid it, it goes. Among blocks of equal credit the least
 /// recently used goes first; where no time is known, or all blocks are worth the same, that makes it an LRU.
-///
-/// The cost of a block is what it took to compute it the first time, also at a level with a disk, from which it would
-/// come back for less. Made for blocks that are lost when they are evicted and differ much in what they cost.
 ///
 /// # What a `rank` leaves behind
 ///
@@ -51,7 +49,7 @@ struct Credit {
 }
 
 fn worth(candidate: &Candidate) -> u64 {
-    let nanos = candidate.compute.as_nanos().min(u128::from(u64::MAX));
+    let nanos = candidate.cost().as_nanos().min(u128::from(u64::MAX));
     let worth = nanos * UNITS / u128::from(candidate.bytes.max(1));
     worth.min(WORTH_MAX) as u64
 }

@@ -139,7 +139,11 @@ mod tests {
         std::thread::scope(|scope| {
             for thread in 0..3 {
                 let journal = &journal;
-                scope.spawn(move || (0..100).for_each(|n| drop(journal.note(Slot(thread * 100 + n)))));
+                scope.spawn(move || {
+                    for n in 0..100 {
+                        journal.note(Slot(thread * 100 + n));
+                    }
+                });
             }
         });
         let slots = noted(&journal, &mut read);

@@ -119,13 +119,19 @@ fn a_policy_is_told_what_a_block_is_and_how_long_it_took_to_compute() {
     assert_eq!(first.bytes, dataset.block_status(3).unwrap().heap_bytes);
     assert!(first.compute >= time && first.compute < 100 * time, "{first:?}");
 
-    // A promotion is no computation, and the block is worth what it was worth.
-    assert!(dataset.evict(3).unwrap());
-    drop(dataset.get(3).unwrap().unwrap());
-    assert_eq!(told.inserted(), first);
-    assert!(dataset.evict(3).unwrap());
-    drop(dataset.get(3).unwrap().unwrap());
-    assert_eq!(told.inserted(), first);
+    assert!(first.restore.is_some_and(|restore| restore == first.cost() && restore < time), "{first:?}");
+
+    // A promotion is no computation; how long it took is what the next one is expected to take.
+    for _ in 0..2 {
+        assert!(dataset.evict(3).unwrap());
+        drop(dataset.get(3).unwrap().unwrap());
+        let promoted = told.inserted();
+        assert!(promoted.restore.is_some_and(|restore| !restore.is_zero()));
+        assert_eq!(
+            (promoted.block, promoted.bytes, promoted.compute),
+            (first.block, first.bytes, first.compute)
+        );
+    }
 
     // Computed again, it is measured again.
     dataset.remove(3);
@@ -147,7 +153,8 @@ fn a_block_that_was_written_straight_to_disk_has_its_time_when_it_comes_to_memor
     hog.unpersist();
     told.take();
     drop(dataset.get(0).unwrap().unwrap());
-    assert!(told.inserted().compute >= time);
+    let promoted = told.inserted();
+    assert!(promoted.compute >= time && promoted.cost() < time, "{promoted:?}");
 }
 
 #[test]
@@ -180,4 +187,20 @@ fn greedy_dual_keeps_the_block_that_took_long_to_compute() {
         assert!(stored(&c, 0, block(3)));
         assert_eq!([&a, &b].map(|dataset| dataset.contains(0)), keeps);
     }
+}
+
+#[test]
+fn greedy_dual_gives_up_the_block_that_is_on_disk_before_one_that_would_be_lost() {
+    let world = World::with(12_000, |builder| builder.policy(GreedyDual::new));
+    let spilling = world.dataset("spilling", StorageLevel::MEMORY_AND_DISK);
+    let [lost, other] = ["lost", "other"].map(|name| world.dataset(name, StorageLevel::MEMORY_ONLY));
+    compute_slowly(&lost, 0, Duration::from_millis(60));
+    compute_slowly(&spilling, 0, Duration::from_millis(120));
+    compute_slowly(&other, 0, Duration::from_millis(60));
+    assert!(lost.contains(0) && other.contains(0), "dear to compute");
+    assert!(!in_memory(&spilling), "dearer, and cheap to read");
+}
+
+fn in_memory(dataset: &StoredDataset<Vec<u8>>) -> bool {
+    dataset.block_status(0).is_some_and(|block| block.effective.uses_memory())
 }
