@@ -77,18 +77,10 @@ fn soak(options: &Options) -> Result<(), Failure> {
             let seed = options.seed * 1_000 + thread;
             scope.spawn(move || {
                 let mut load = Load::new(store, seed);
-                while !stop.load(Ordering::Relaxed) {
-                    let done = load.step();
+                until_stopped(stop, pause, || {
                     steps.fetch_add(1, Ordering::Relaxed);
-                    if done.is_err() {
-                        stop.store(true, Ordering::Relaxed);
-                        pause.leave();
-                        return done;
-                    }
-                    pause.rest_if_asked();
-                }
-                pause.leave();
-                Ok(())
+                    load.step()
+                })
             })
         });
         let mut threads: Vec<_> = load.collect();
@@ -109,18 +101,26 @@ fn soak(options: &Options) -> Result<(), Failure> {
 fn shuffles(store: &BlockStore, stop: &AtomicBool, pause: &Pause) -> Result<(), Failure> {
     let context = Context::builder().threads(2).store(store.clone()).build()?;
     let mut round = 0_u64;
-    while !stop.load(Ordering::Relaxed) {
+    until_stopped(stop, pause, || {
         round += 1;
-        let done = shuffle(&context, round);
-        if done.is_err() {
-            stop.store(true, Ordering::Relaxed);
-            pause.leave();
-            return done;
-        }
+        shuffle(&context, round)
+    })
+}
+
+/// Steps until all stop, and rests when all do. One that fails stops all.
+fn until_stopped(
+    stop: &AtomicBool,
+    pause: &Pause,
+    mut step: impl FnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut done = Ok(());
+    while done.is_ok() && !stop.load(Ordering::Relaxed) {
+        done = step();
         pause.rest_if_asked();
     }
+    stop.store(true, Ordering::Relaxed);
     pause.leave();
-    Ok(())
+    done
 }
 
 fn shuffle(context: &Context, round: u64) -> Result<(), Failure> {

@@ -1,10 +1,7 @@
 //! First in, first out.
 
-use super::queues::Queues;
-use super::{Candidate, EvictionPolicy, Offer, Removed, Slot};
+use super::{Candidate, EvictionPolicy, Lru, Offer, Removed, Slot};
 use crate::DatasetId;
-
-const QUEUE: u32 = 0;
 
 /// First in, first out: the block that came to memory first goes first, however often it was read.
 ///
@@ -20,7 +17,8 @@ const QUEUE: u32 = 0;
 /// order, most of it cache misses; 10 ns to find and remove a victim.
 #[derive(Debug, Default)]
 pub struct Fifo {
-    queues: Queues<(), 1>,
+    /// Is never told of a read.
+    order: Lru,
 }
 
 impl Fifo {
@@ -33,7 +31,7 @@ impl Fifo {
     /// Bytes allocated.
     #[cfg(test)]
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.queues.allocated_bytes()
+        self.order.allocated_bytes()
     }
 }
 
@@ -43,26 +41,21 @@ impl EvictionPolicy for Fifo {
     }
 
     fn insert(&mut self, slot: Slot, candidate: &Candidate) {
-        let was_in = self.queues.remove(slot).is_some();
-        debug_assert!(!was_in, "{slot:?} is in already");
-        self.queues.push(QUEUE, slot, candidate.block, ());
+        self.order.insert(slot, candidate);
     }
 
-    fn touch(&mut self, slot: Slot) {
-        debug_assert!(self.queues.get(slot).is_some(), "{slot:?} is touched and not in");
-    }
+    fn touch(&mut self, _slot: Slot) {}
 
-    fn remove(&mut self, slot: Slot, _removed: Removed) {
-        let was_in = self.queues.remove(slot).is_some();
-        debug_assert!(was_in, "{slot:?} is removed and not in");
+    fn remove(&mut self, slot: Slot, removed: Removed) {
+        self.order.remove(slot, removed);
     }
 
     fn rank(&mut self, requester: Option<DatasetId>, offer: &mut dyn FnMut(Slot) -> Offer) {
-        let _ = self.queues.iter(QUEUE, requester).find(|slot| offer(*slot) == Offer::Stop);
+        self.order.rank(requester, offer);
     }
 
     fn validate(&self) -> Result<(), String> {
-        self.queues.check().map(drop)
+        self.order.validate()
     }
 }
 
