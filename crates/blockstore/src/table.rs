@@ -32,7 +32,7 @@ struct Shard<T> {
 
 struct Blocks<T> {
     states: HashMap<u32, State<T>>,
-    /// Partitions that were computed once: computing one of them is computing it again.
+    /// Partitions that were computed and are not stored: computing one of them is computing it again.
     computed_before: HashSet<u32>,
     closed: bool,
     hits: MemoryHits,
@@ -178,8 +178,16 @@ impl<T> Blocks<T> {
     /// Forgets a block that has lost its last copy here; how many copies it was thought to have in all.
     fn forget_if_empty(&mut self, partition: u32) -> Option<u8> {
         let replicas = self.stored_mut(partition).filter(|stored| stored.is_empty())?.replicas;
-        self.states.remove(&partition);
+        self.remove(partition);
         Some(replicas)
+    }
+
+    fn remove(&mut self, partition: u32) -> Option<State<T>> {
+        let state = self.states.remove(&partition);
+        if let Some(State::Stored(_)) = &state {
+            self.computed_before.insert(partition);
+        }
+        state
     }
 }
 
@@ -240,24 +248,25 @@ impl<T> Table<T> {
         }
     }
 
-    /// Puts a finished block in the place of its flight; hands it back if it was removed meanwhile.
+    /// Puts a finished block in the place of its flight; hands it back if it was removed meanwhile. And whether it had
+    /// been computed before.
     pub(crate) fn publish(
         &self,
         partition: u32,
         flight: &FlightOf<T>,
         stored: Stored<T>,
-    ) -> Option<Stored<T>> {
+    ) -> (Option<Stored<T>>, bool) {
         let mut blocks = self.shard(partition);
         match blocks.states.get_mut(&partition) {
             Some(state) if state.is_flight(flight) => {
                 *state = State::Stored(stored);
-                None
+                (None, blocks.computed_before.contains(&partition))
             }
-            _ => Some(stored),
+            _ => (Some(stored), !blocks.computed_before.insert(partition)),
         }
     }
 
-    /// Remembers that a block was computed; whether it had been before.
+    /// Remembers that a block was computed and is not stored; whether it had been before.
     pub(crate) fn note_computed(&self, partition: u32) -> bool {
         !self.shard(partition).computed_before.insert(partition)
     }
@@ -353,7 +362,7 @@ impl<T> Table<T> {
     }
 
     pub(crate) fn remove(&self, partition: u32) -> Option<State<T>> {
-        self.shard(partition).states.remove(&partition)
+        self.shard(partition).remove(partition)
     }
 
     /// Grants no more writers; false when it was closed before.

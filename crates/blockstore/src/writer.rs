@@ -270,7 +270,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             compute_nanos,
         };
         // A block that was removed while it was written is the caller's alone.
-        let unlisted = self.inner.table.publish(self.partition, &self.flight, stored);
+        let (unlisted, again) = self.inner.table.publish(self.partition, &self.flight, stored);
         self.flight.settle(unlisted.is_none().then(|| block.clone()));
         match unlisted {
             None => self.count_stored(&block, bytes),
@@ -279,7 +279,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
                 drop(unlisted);
             }
         }
-        self.count_computed(compute_nanos);
+        self.count_computed(compute_nanos, again);
         block
     }
 
@@ -300,9 +300,8 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn count_computed(&self, compute_nanos: u64) {
+    fn count_computed(&self, compute_nanos: u64, again: bool) {
         let counters = &self.inner.facts.counters;
-        let again = self.inner.table.note_computed(self.partition);
         let counter = if again { &counters.recomputed } else { &counters.computed };
         counter.add(1);
         counters.compute_nanos.add(compute_nanos);
@@ -328,7 +327,8 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         if self.refused {
             self.inner.facts.counters.refused.add(1);
             self.inner.core.events.emit(|| Event::Refused { block: self.id() });
-            self.count_computed(self.compute_nanos());
+            let again = self.inner.table.note_computed(self.partition);
+            self.count_computed(self.compute_nanos(), again);
         }
         match std::mem::replace(&mut self.unroll, Unroll::Taken) {
             Unroll::Values(values) => Unrolled::of_values(values.finish()),

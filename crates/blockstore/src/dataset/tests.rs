@@ -67,7 +67,7 @@ fn plant(dataset: &StoredDataset<u64>, memory: Option<SerializedBlock>, disk: Op
     let memory = memory.map(list);
     let disk = disk.map(Arc::new);
     let stored = Stored { replicas: 1, memory, disk, memory_bytes: 0, compute_nanos: 0 };
-    assert!(inner.table.publish(0, &flight, stored).is_none());
+    assert!(inner.table.publish(0, &flight, stored).0.is_none());
     flight.settle(None);
 }
 
