@@ -56,7 +56,7 @@ pub use cleanup::{CleanupOptions, CleanupReport, Orphan};
 pub use commit::{CommitStore, FsCommitStore, PublishError};
 pub use error::{Error, ManifestError, PartError, Place};
 pub use layout::NAME_BYTES_MAX;
-pub use manifest::{Manifest, PARTITIONS_MAX, Part, Partitioner};
+pub use manifest::{Manifest, PARTITIONS_MAX, Part, Partitioner, RecordSchema};
 pub use spec::Spec;
 pub use step::{HookAction, Step};
 pub use store::{Builder, CheckpointStore, ORPHAN_GRACE_DEFAULT};

@@ -37,6 +37,9 @@ pub struct Manifest {
     pub created_unix_ms: u64,
     /// What the writer calls the type of its records.
     pub record_type: String,
+    /// What its records are made of, if the writer said so. Manifests of before there were schemas have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<RecordSchema>,
     /// The codec of the records.
     #[serde(with = "codec_json")]
     pub codec: CodecId,
@@ -56,6 +59,22 @@ pub struct Partitioner {
     pub kind: String,
     /// Into how many partitions.
     pub partitions: u32,
+}
+
+/// What records are made of. Larder stores it and does not look into it: whoever reads the records compares it with
+/// what they expect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RecordSchema {
+    /// What the writer's compiler calls the type.
+    pub rust_type: String,
+    /// The shape of a record, for people. A long one is cut.
+    pub description: String,
+    /// A hash of that shape, uncut: with the names of types, fields and variants.
+    #[serde(with = "hex")]
+    pub fingerprint: u64,
+    /// A hash of the shape without the names: of what decides the bytes of a record.
+    #[serde(with = "hex")]
+    pub layout: u64,
 }
 
 /// One partition's file.
@@ -224,6 +243,12 @@ mod tests {
             attempt,
             created_unix_ms: 1_795_000_000_000,
             record_type: "(String, f64) \"quoted\n}".to_owned(),
+            schema: Some(RecordSchema {
+                rust_type: "(alloc::string::String, f64)".to_owned(),
+                description: "(text, f64)".to_owned(),
+                fingerprint: u64::MAX - 2,
+                layout: 3,
+            }),
             codec: CodecId::BINCODE,
             compression: Compression::Lz4,
             partitioner: Some(Partitioner { kind: "hash".to_owned(), partitions: 2 }),
@@ -233,7 +258,8 @@ mod tests {
 
     #[test]
     fn it_round_trips_and_is_plain_json() {
-        for manifest in [manifest(), Manifest { parts: Vec::new(), partitioner: None, ..manifest() }] {
+        let bare = Manifest { parts: Vec::new(), partitioner: None, schema: None, ..manifest() };
+        for manifest in [manifest(), bare] {
             let bytes = manifest.encode().unwrap();
             assert_eq!(Manifest::decode(&bytes, "ranks", 3).unwrap(), manifest);
             let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
@@ -241,6 +267,16 @@ mod tests {
             assert_eq!(json["checksum"].as_str().unwrap().len(), 16);
         }
         assert_eq!((manifest().records(), manifest().bytes()), (3, 328));
+    }
+
+    /// As it was written before there were schemas.
+    const WITHOUT_SCHEMA: &str = include_str!("manifest/without_schema.json");
+
+    #[test]
+    fn a_manifest_of_before_there_were_schemas_is_read() {
+        let manifest = Manifest::decode(WITHOUT_SCHEMA.as_bytes(), "ranks", 2).unwrap();
+        assert_eq!((manifest.schema.as_ref(), manifest.parts.len()), (None, 2));
+        assert_eq!(manifest.encode().unwrap(), WITHOUT_SCHEMA.as_bytes());
     }
 
     #[test]

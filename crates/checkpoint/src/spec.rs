@@ -4,7 +4,7 @@ use larder_blockstore::codec::CodecId;
 use larder_blockstore::format::Compression;
 
 use crate::Error;
-use crate::manifest::{PARTITIONS_MAX, Partitioner};
+use crate::manifest::{PARTITIONS_MAX, Partitioner, RecordSchema};
 
 /// What a checkpoint is going to hold, for [`CheckpointStore::begin`](crate::CheckpointStore::begin).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub struct Spec {
     pub(crate) codec: CodecId,
     pub(crate) compression: Compression,
     pub(crate) record_type: String,
+    pub(crate) schema: Option<RecordSchema>,
     pub(crate) partitioner: Option<Partitioner>,
 }
 
@@ -25,6 +26,7 @@ impl Spec {
             codec,
             compression: Compression::None,
             record_type: String::new(),
+            schema: None,
             partitioner: None,
         }
     }
@@ -40,6 +42,13 @@ impl Spec {
     #[must_use]
     pub fn record_type(mut self, name: impl Into<String>) -> Self {
         self.record_type = name.into();
+        self
+    }
+
+    /// What the records are made of. Stored and given back; none by default.
+    #[must_use]
+    pub fn schema(mut self, schema: impl Into<Option<RecordSchema>>) -> Self {
+        self.schema = schema.into();
         self
     }
 

@@ -123,7 +123,7 @@ pub enum Error {
     },
     /// A checkpoint holds records of another type, or of the same type by another name.
     #[error(
-        "checkpoint {address} holds records of type `{found}`, not `{expected}`; if they are the same, open it by `CheckpointName::new(..).records(\"{found}\")`"
+        "checkpoint {address} holds records of type `{found}`, not `{expected}`{shapes}; if they are the same, open it by `CheckpointName::new(..).records(\"{found}\")`"
     )]
     WrongRecordType {
         /// The checkpoint.
@@ -132,6 +132,38 @@ pub enum Error {
         expected: String,
         /// What those are called that were written.
         found: String,
+        /// What both are made of, in words; empty when that is not known of one of them.
+        shapes: String,
+    },
+    /// A checkpoint holds records that are built in another way: its bytes are none of the type that was asked for.
+    #[error(
+        "checkpoint {address} holds records of type `{found}`, made of `{found_shape}`, not of `{expected}`, made of `{expected_shape}`; open it as what it is"
+    )]
+    WrongRecordShape {
+        /// The checkpoint.
+        address: String,
+        /// What the records are called that were asked for.
+        expected: String,
+        /// What those are made of.
+        expected_shape: String,
+        /// What those are called that were written.
+        found: String,
+        /// What those are made of.
+        found_shape: String,
+    },
+    /// A checkpoint's partitioner and its parts contradict each other: joins with it would miss records.
+    #[error(
+        "checkpoint {address} says that `{partitioner}` spread its records over {into} partitions, and has {partitions}; it was written wrong, write it again"
+    )]
+    WrongPartitioner {
+        /// The checkpoint.
+        address: String,
+        /// The partitioner.
+        partitioner: String,
+        /// Into how many partitions it assigns records.
+        into: u32,
+        /// How many there are.
+        partitions: u32,
     },
     /// A local checkpoint could not keep all blocks. The dataset is as it was, with its lineage.
     #[error(

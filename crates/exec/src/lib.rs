@@ -50,6 +50,7 @@ mod progress;
 mod remains;
 mod save;
 mod scheduler;
+mod schema;
 mod shuffle;
 mod sort;
 mod sources;

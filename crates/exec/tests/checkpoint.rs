@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use larder_checkpoint::{HookAction, Step};
+use larder_blockstore::codec::{Bincode, CodecId};
+use larder_checkpoint::{HookAction, Spec, Step};
 use larder_exec::{
     CheckpointName, CheckpointStore, Context, Data, Dataset, Error, Pairs, Partitioner, PeriodicCheckpointer,
     StorageLevel,
@@ -200,49 +201,150 @@ mod today {
     pub(crate) struct Rank(pub(crate) f64);
 }
 
+/// The same shape by another name, and the bytes of the same by names that were swapped.
+mod elsewhere {
+    #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Weight(pub(crate) f64);
+
+    #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+    pub(crate) struct Point {
+        pub(crate) x: f64,
+        pub(crate) y: f64,
+    }
+
+    pub(crate) mod swapped {
+        #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+        pub(crate) struct Point {
+            pub(crate) y: f64,
+            pub(crate) x: f64,
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_is_opened_as_what_its_records_are_made_of() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let numbers = context.range(0..10, 2)?;
+    let expected: Vec<_> = (0..10).map(|n| today::Rank(f64::from(n))).collect();
+    numbers.map(|n| yesterday::Rank(*n as f64)).checkpoint_as("ranks")?;
+    // It moved to another module.
+    assert_eq!(context.open_checkpoint::<today::Rank>("ranks")?.collect()?, expected);
+    let refused = |opened: Result<(), Error>| opened.map_err(|e| (e.to_string(), e));
+    let Err((message, error)) = refused(context.open_checkpoint::<elsewhere::Weight>("ranks").map(drop))
+    else {
+        return Err("another type".into());
+    };
+    assert!(matches!(error, Error::WrongRecordType { .. }), "{message}");
+    assert!(message.contains("`Rank(f64)`") && message.contains("`Weight(f64)`"), "{message}");
+    // Who knows better may say so; but the bytes must be right.
+    let named = CheckpointName::new("ranks").records(std::any::type_name::<yesterday::Rank>());
+    assert_eq!(context.open_checkpoint::<elsewhere::Weight>(named.clone())?.count()?, 10);
+    for asked in [CheckpointName::new("ranks"), named] {
+        let Err((message, error)) = refused(context.open_checkpoint::<(f64, u64)>(asked).map(drop)) else {
+            return Err("other bytes".into());
+        };
+        assert!(matches!(error, Error::WrongRecordShape { .. }), "{message}");
+        assert!(message.contains("`Rank(f64)`") && message.contains("`(f64, u64)`"), "{message}");
+    }
+    numbers.map(|n| elsewhere::Point { x: *n as f64, y: 0.0 }).checkpoint_as("points")?;
+    let swapped = context.open_checkpoint::<elsewhere::swapped::Point>("points").map_err(|e| e.to_string());
+    assert!(swapped.is_err_and(|m| m.contains("Point { y: f64, x: f64 }")), "x would become y");
+    Ok(())
+}
+
+/// A text of digits, which no other text is.
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+struct Digits(String);
+
+impl<'de> serde::Deserialize<'de> for Digits {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(input)?;
+        let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_digits { Ok(Self(text)) } else { Err(serde::de::Error::custom("no digits")) }
+    }
+}
+
+#[test]
+fn records_whose_shape_is_unknown_are_opened_by_what_they_are_called() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let info = context.range(0..10, 2)?.map(|n| Digits(n.to_string())).checkpoint_as("digits")?;
+    assert!(!fs::read_to_string(info.address)?.contains("schema"));
+    assert_eq!(context.open_checkpoint::<Digits>("digits")?.count()?, 10);
+    let refused = context.open_checkpoint::<String>("digits").map(drop);
+    assert!(matches!(refused, Err(Error::WrongRecordType { .. })), "{refused:?}");
+    Ok(())
+}
+
 #[test]
 fn a_checkpoint_is_opened_by_what_its_records_were_called() -> Done {
     let directory = tempfile::tempdir()?;
     let context = context(directory.path())?;
     let ranks = || context.range(0..10, 2).map(|numbers| numbers.map(|n| yesterday::Rank(*n as f64)));
     let expected: Vec<_> = (0..10).map(|n| today::Rank(f64::from(n))).collect();
-    let by_compiler = std::any::type_name::<yesterday::Rank>();
-    for declared in [None, Some("rank, 1")] {
-        let found = declared.unwrap_or(by_compiler);
-        let plain = CheckpointName::new("ranks");
-        let name = declared.map_or(plain.clone(), |declared| plain.clone().records(declared));
-        let info = ranks()?.checkpoint_as(name)?;
-        assert_eq!(info.record_type, found);
-        assert_eq!(context.latest_checkpoint("ranks")?, Some(info.clone()));
-        assert!(fs::read_to_string(&info.address)?.contains(&format!("\"record_type\": \"{found}\"")));
+    let (plain, found) = (CheckpointName::new("ranks"), "rank, 1");
+    let named = plain.clone().records(found);
+    let info = ranks()?.checkpoint_as(named.clone())?;
+    assert_eq!(info.record_type, found);
+    assert_eq!(context.latest_checkpoint("ranks")?, Some(info.clone()));
+    assert!(fs::read_to_string(&info.address)?.contains("\"record_type\": \"rank, 1\""));
 
-        for refused in [
-            context.open_checkpoint::<today::Rank>("ranks").map(drop),
-            context.open_latest_checkpoint::<today::Rank>(plain.clone().records("rank, 2")).map(drop),
-            context.open_checkpoint_at::<today::Rank>(&info.address).map(drop),
-        ] {
-            let message = refused.map_err(|e| e.to_string());
-            assert!(
-                message
-                    .is_err_and(|m| m.contains(&format!("`CheckpointName::new(..).records(\"{found}\")`")))
-            );
-        }
-        let named = plain.records(found);
-        assert_eq!(context.open_checkpoint::<today::Rank>(named.clone())?.collect()?, expected);
-        let latest = context.open_latest_checkpoint::<today::Rank>(named)?.ok_or("none")?;
-        assert_eq!(latest.collect()?, expected);
-        let at = CheckpointName::new(info.address).records(found);
-        assert_eq!(context.open_checkpoint_at::<today::Rank>(at)?.collect()?, expected);
+    for refused in [
+        context.open_checkpoint::<today::Rank>("ranks").map(drop),
+        context.open_latest_checkpoint::<today::Rank>(plain.records("rank, 2")).map(drop),
+        context.open_checkpoint_at::<yesterday::Rank>(&info.address).map(drop),
+    ] {
+        let message = refused.map_err(|e| e.to_string());
+        assert!(message.is_err_and(|m| m.contains("`CheckpointName::new(..).records(\"rank, 1\")`")));
     }
-    // The types' own name is still enough for a program that has not changed.
-    ranks()?.checkpoint_as("ranks")?;
-    assert_eq!(context.open_checkpoint::<yesterday::Rank>("ranks")?.count()?, 10);
+    assert_eq!(context.open_checkpoint::<today::Rank>(named.clone())?.collect()?, expected);
+    let latest = context.open_latest_checkpoint::<today::Rank>(named.clone())?.ok_or("none")?;
+    assert_eq!(latest.collect()?, expected);
+    let at = CheckpointName::new(info.address).records(found);
+    assert_eq!(context.open_checkpoint_at::<today::Rank>(at)?.collect()?, expected);
 
     let numbers = CheckpointName::new("numbers").records("number, 1");
     let mut checkpointer = PeriodicCheckpointer::new(&context, 1, numbers.clone())?;
     let info = checkpointer.update(&context.range(0..10, 1)?)?.ok_or("its turn")?;
     assert_eq!((&*info.name, &*info.record_type), ("numbers", "number, 1"));
     assert_eq!(context.open_checkpoint::<i64>(numbers)?.count()?, 10);
+    Ok(())
+}
+
+#[test]
+fn an_older_generation_is_opened_by_its_number() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    for generation in 1..=3 {
+        context.range(0..generation, 1)?.checkpoint_as("numbers")?;
+    }
+    for generation in 1..=3 {
+        let opened = context.open_checkpoint_generation::<i64>("numbers", generation)?;
+        assert_eq!(opened.count()?, generation);
+    }
+    assert!(context.open_checkpoint_generation::<u64>("numbers", 1).is_err());
+    let missing = context.open_checkpoint_generation::<i64>("numbers", 4).map_err(|e| e.to_string());
+    assert!(missing.is_err_and(|m| m.contains("00000000000000000004.json")));
+    Ok(())
+}
+
+#[test]
+fn a_partitioner_that_contradicts_the_parts_is_refused() -> Done {
+    let directory = tempfile::tempdir()?;
+    let context = context(directory.path())?;
+    let partitioner = larder_checkpoint::Partitioner { kind: "larder-hash-1".to_owned(), partitions: 3 };
+    let spec = Spec::new(2, CodecId::BINCODE).record_type("pair").partitioner(partitioner);
+    let attempt = context.checkpoints().ok_or("none")?.begin("pairs", spec)?;
+    for partition in 0..2 {
+        attempt.part(partition)?.records::<(i64, i64)>(Arc::new(Bincode))?.finish()?;
+    }
+    attempt.commit()?;
+    let pairs = CheckpointName::new("pairs").records("pair");
+    let message = context.open_checkpoint::<(i64, i64)>(pairs).map_err(|e| e.to_string());
+    assert!(
+        message.is_err_and(|m| m.contains("`larder-hash-1`") && m.contains("over 3") && m.contains("has 2"))
+    );
     Ok(())
 }
 

@@ -74,6 +74,7 @@ impl Inner {
             attempt: self.id,
             created_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             record_type: self.spec.record_type.clone(),
+            schema: self.spec.schema.clone(),
             codec: self.spec.codec,
             compression: self.spec.compression,
             partitioner: self.spec.partitioner.clone(),

@@ -4,10 +4,13 @@ use std::any::type_name;
 
 /// Under which name a checkpoint is written and found, and what its records are called.
 ///
-/// A text is a name whose records are called what the compiler calls their type. So records of another type are
-/// refused rather than misread; but that name changes when the type moves to another module, and may with another
-/// compiler. What shall be opened by later programs had better be given a name of its own: one for each layout of the
-/// records, for good.
+/// A text is a name whose records are called what the compiler calls their type. With it a checkpoint keeps the shape
+/// of its records: the names of types, fields and variants as serde has them, and what they are made of. A type of
+/// the same shape opens it, also after it moved to another module; another is refused rather than misread.
+///
+/// Records may be called something else, for good: for what shall be opened by later programs that rename fields, or
+/// where the shape does not tell all (seconds or milliseconds?). Who opens it must then say so too; names of types
+/// and fields do not matter any more, only that the bytes are those of the type.
 ///
 /// ```
 /// # let directory = tempfile::tempdir()?;
@@ -24,7 +27,9 @@ use std::any::type_name;
 /// ```
 ///
 /// To open a checkpoint whose records go by another name, give the one it has: the error says it, and
-/// [`CheckpointInfo`](crate::CheckpointInfo). Whether they are the same is then yours to know.
+/// [`CheckpointInfo`](crate::CheckpointInfo). Whether they mean the same is then yours to know; that they are built
+/// the same is always checked, unless the shape of the type cannot be found out: where its `Deserialize` refuses
+/// sample values. Then what the compiler calls the type has to agree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckpointName {
     name: String,
@@ -47,6 +52,11 @@ impl CheckpointName {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.name
+    }
+
+    /// What the records were called by hand, if they were.
+    pub(super) fn declared(&self) -> Option<&str> {
+        self.records.as_deref()
     }
 
     /// What records of type `T` are called.
