@@ -160,6 +160,24 @@ fn a_killed_run_resumes_from_its_checkpoint() {
     assert!(!report["checkpoints"].as_array().unwrap().is_empty());
 }
 
+#[test]
+fn checkpoints_go_to_any_address_as_it_is_written() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("check points");
+    let address = format!("file://{}", directory.display()).replace(' ', "%20");
+    let (_, report) = ranks(&["--checkpoint", &address, "--checkpoint-every", "3"]);
+    assert_eq!(report["checkpoints"].as_array().unwrap().len(), ITERATIONS / 3);
+    let generations = std::fs::read_dir(directory.join("ranks/commits")).unwrap().count();
+    assert_eq!(generations, 2);
+    let (resumed, _) = ranks(&["--checkpoint", &address, "--checkpoint-every", "3", "--resume"]);
+    assert_right(&resumed, "resumed");
+
+    let unknown = "carrier-pigeon://coop/checkpoints";
+    let output = example("pagerank").args(["--checkpoint", unknown]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("carrier-pigeon"), "{message}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_report_that_could_not_be_written_whole_is_a_failure() {

@@ -1,5 +1,6 @@
 //! What can be asked of the example.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -28,9 +29,9 @@ pub(crate) struct Options {
     /// Off-heap budget for blocks.
     #[arg(long, default_value = "256MiB")]
     pub off_heap: String,
-    /// Directory of checkpoints.
-    #[arg(long, value_name = "DIR")]
-    pub checkpoint: Option<PathBuf>,
+    /// Where checkpoints go: a directory, or any other address of a checkpoint store, such as file:///data/checkpoints.
+    #[arg(long, value_name = "ADDRESS")]
+    pub checkpoint: Option<OsString>,
     /// Iterations from one checkpoint to the next.
     #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub checkpoint_every: u32,
@@ -62,8 +63,8 @@ impl Options {
             .memory(self.memory.as_str())
             .off_heap(self.off_heap.as_str())
             .cancel_on_ctrl_c(true);
-        if let Some(directory) = &self.checkpoint {
-            builder = builder.checkpoints(directory);
+        if let Some(address) = &self.checkpoint {
+            builder = builder.checkpoints(address);
         }
         Ok(builder.build()?)
     }

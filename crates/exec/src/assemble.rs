@@ -12,7 +12,7 @@ use larder_lineage::{Input, NarrowOrder, NodeId, Step};
 
 use crate::error::TaskError;
 use crate::gather::Replay;
-use crate::node::{Compute, Node};
+use crate::node::{Checkpointing, Compute, Node};
 use crate::persist::Filled;
 use crate::pipeline::{DEPTH_MAX, Effort, Pipeline};
 use crate::task::{Place, Task};
@@ -50,10 +50,7 @@ impl Pins {
         let mut complete = true;
         for (step, node) in route.steps().filter(|(step, _)| step.stopped) {
             let Entry::Vacant(vacant) = self.blocks.entry((step.node, step.partition)) else { continue };
-            let block = match node.persisted() {
-                Some(persisted) => persisted.open(task, place(&step))?,
-                None => None,
-            };
+            let block = node.open_stored(task, place(&step))?;
             complete &= block.is_some() || (route.late_inputs && node.is_concat());
             vacant.insert(block);
         }
@@ -148,6 +145,46 @@ impl<'a> Assembly<'a> {
     }
 
     fn step(&mut self, index: usize, step: &Step<'_>, node: &Arc<Node>) -> Result<Pipeline, TaskError> {
+        let pipeline = self.read_or_compute(index, step, node)?;
+        match node.checkpointing() {
+            Some(checkpointing) => self.checkpoint(place(step), node, pipeline, checkpointing),
+            None => Ok(pipeline),
+        }
+    }
+
+    /// Has what a partition is read for written to a checkpoint as well.
+    fn checkpoint(
+        &self,
+        place: Place,
+        node: &Node,
+        pipeline: Pipeline,
+        checkpointing: Checkpointing,
+    ) -> Result<Pipeline, TaskError> {
+        let mut pipeline = self.shallow(place, node, pipeline)?;
+        if let Some(staged) = checkpointing.staged {
+            pipeline = match staged.fill(self.task, place, pipeline)? {
+                Filled::Stored(block, time) => {
+                    // Read rather than computed, if it was persisted.
+                    if node.storage_level().is_none() {
+                        self.task.context().measured(place, time);
+                    }
+                    block
+                }
+                Filled::Found(pipeline) | Filled::Refused(pipeline) => pipeline,
+            };
+        }
+        Ok(match checkpointing.tee {
+            Some(tee) => tee.tee(self.task, place, pipeline),
+            None => pipeline,
+        })
+    }
+
+    fn read_or_compute(
+        &mut self,
+        index: usize,
+        step: &Step<'_>,
+        node: &Arc<Node>,
+    ) -> Result<Pipeline, TaskError> {
         if step.stopped
             && let Some(Some(pinned)) = self.pins.blocks.remove(&(step.node, step.partition))
         {

@@ -1,26 +1,36 @@
 //! Checkpoints of datasets: written in one pass, verified, committed, and only then the lineage is cut.
 
+mod handle;
 mod local;
 mod name;
 mod open;
+mod pending;
+mod tee;
+mod throttle;
+mod upload;
+mod uploads;
 
 use std::sync::Arc;
 
-use larder_blockstore::codec::{Bincode, CodecId};
-use larder_checkpoint::{Attempt, Checkpoint, CheckpointStore, Error as CheckpointError, Spec};
+use larder_blockstore::codec::CodecId;
+use larder_checkpoint::{Checkpoint, CheckpointStore, Spec};
 
-use self::open::{open_parts, written_partitioner};
+use self::open::written_partitioner;
+use self::pending::Pending;
 use crate::context::Context;
 use crate::data::Portable;
 use crate::dataset::Dataset;
-use crate::error::{Cause, Error, TaskError};
-use crate::pipeline::Pipeline;
+use crate::error::Error;
+use crate::job::{Job, in_task};
+use crate::node::Checkpointing;
 use crate::schema::schema;
 
+pub use self::handle::CheckpointHandle;
+pub(crate) use self::handle::Request;
 pub use self::name::CheckpointName;
-
-/// How often a commit of which nobody knows whether it took place is asked again.
-const COMMIT_TRIES: u32 = 5;
+pub(crate) use self::pending::{Tee, complete};
+pub(crate) use self::tee::Unfinished;
+pub(crate) use self::uploads::Uploads;
 
 /// A checkpoint of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,15 +75,14 @@ impl<T: Portable> Dataset<T> {
     /// then the lineage is cut. If anything fails, the dataset stays as it was, and the call can be repeated; readers
     /// see nothing of the checkpoint, unless what failed is to find out whether it was committed.
     ///
-    /// A dataset without a name gets one of its operation and number.
+    /// A dataset without a name gets one of its operation and number. If another thread writes the same checkpoint at
+    /// the same time, it is written once, for both; one that waits for [an action](Self::checkpoint_lazily) is written
+    /// now.
     ///
     /// # Errors
     /// [`Error::NoCheckpoints`]; [`Error::Checkpoint`]; as [`collect`](Self::collect) otherwise.
     pub fn checkpoint(&self) -> Result<CheckpointInfo, Error> {
-        match self.node().user_name() {
-            Some(name) => self.checkpoint_as(&*name),
-            None => self.checkpoint_as(format!("{}-{}", self.node().operation(), self.id().0)),
-        }
+        self.checkpoint_as(self.checkpoint_name())
     }
 
     /// As [`checkpoint`](Self::checkpoint), under another name: a text, or a [`CheckpointName`] that also says what the
@@ -82,49 +91,120 @@ impl<T: Portable> Dataset<T> {
     /// # Errors
     /// As [`checkpoint`](Self::checkpoint).
     pub fn checkpoint_as(&self, name: impl Into<CheckpointName>) -> Result<CheckpointInfo, Error> {
-        let checkpoints =
-            checkpoints(self.context(), || format!("dataset {} cannot be checkpointed", self.label()))?;
         let name = name.into();
-        let partitioner = self.partitioner().map(written_partitioner);
-        let spec = Spec::new(self.partitions(), CodecId::BINCODE)
-            .record_type(name.record_type::<T>())
-            .schema(schema::<T>())
-            .partitioner(partitioner);
-        let attempt = checkpoints.begin(name.as_str(), spec)?;
-        let partitions = self.all_partitions();
-        self.run(&|partition, pipeline| write_part::<T>(&attempt, partition, pipeline))?;
-        self.context().run_tasks(self.id(), &partitions, &|task| {
-            Ok(attempt.verify_part(task.partition()).map_err(Cause::from)?)
-        })?;
-        let checkpoint = commit(&attempt)?;
-        let info = CheckpointInfo::of(&checkpoint);
-        self.context().cut(self.id(), self.node(), open_parts::<T>(checkpoint))?;
-        Ok(info)
+        let store = self.checkpoint_store()?;
+        let request = Request::new(name, self.label(), Job::start());
+        let own = || Checkpointing { request: Arc::clone(&request), tee: None, staged: None };
+        // Beside one of another name it goes on all the same. What a task waits for may wait for the task, so that
+        // writes its own as well.
+        while let Err(current) = self.node().begin_checkpointing(own())
+            && current.request.name == request.name
+            && !in_task()
+        {
+            if let Some(info) = self.written_by(&current)? {
+                return Ok(info);
+            }
+        }
+        Pending::write_now(self, store, request)
     }
-}
 
-fn write_part<T: Portable>(
-    attempt: &Attempt,
-    partition: u32,
-    mut pipeline: Pipeline,
-) -> Result<(), TaskError> {
-    let part = attempt.part(partition).map_err(Cause::from)?;
-    let mut part = part.records::<T>(Arc::new(Bincode)).map_err(Cause::from)?;
-    pipeline.for_each_batch::<T>(|batch| {
-        batch.as_slice().iter().try_for_each(|record| Ok(part.push(record).map_err(Cause::from)?))
-    })?;
-    Ok(part.finish().map_err(Cause::from)?)
-}
-
-/// Commits, and asks again while it is unknown whether the commit took place.
-fn commit(attempt: &Attempt) -> Result<Checkpoint, CheckpointError> {
-    let mut tries = 1;
-    loop {
-        match attempt.commit() {
-            Err(CheckpointError::CommitUnknown { .. }) if tries < COMMIT_TRIES => tries += 1,
-            result => return result,
+    /// The checkpoint that another call asked for, when it is there; none if it came to nothing.
+    fn written_by(&self, current: &Checkpointing) -> Result<Option<CheckpointInfo>, Error> {
+        if let Some(tee) = &current.tee {
+            return tee.complete_now(self.context());
+        }
+        match current.request.join(self.context()) {
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            written => Ok(written.ok()),
         }
     }
+
+    /// Has the next action write the dataset to the context's checkpoint directory, under its [name](Self::named):
+    /// as [`checkpoint`](Self::checkpoint), but in the same pass as what the action needs it for.
+    ///
+    /// Every task that reads or computes a partition of it, of any action, also writes the partition; a reader that
+    /// has enough before its end does not keep the rest from being written. At the end of the first action that succeeds
+    /// while no other writes a part, on its thread, partitions that were not needed are computed, all are read back and
+    /// committed, and the lineage is cut. So each partition is computed once. A task that fails and is tried again
+    /// writes its part anew; an action that fails or is cancelled leaves to the next what it did not get to.
+    ///
+    /// An action succeeds also when the checkpoint does not: the handle tells. Then the dataset is as it was, and the
+    /// checkpoint can be asked for again. Asking again before gives another handle of the same one; asking by
+    /// [`checkpoint`](Self::checkpoint) writes it at once. If the dataset is dropped first, there is none.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// use larder_exec::Context;
+    ///
+    /// let context = Context::builder().checkpoints(directory.path()).build()?;
+    /// let squares = context.range(0..1_000, 4)?.map(|n| n * n).named("squares");
+    /// let checkpoint = squares.checkpoint_lazily()?;
+    /// assert_eq!(squares.count()?, 1_000);      // computes, and writes the checkpoint on the way
+    /// assert_eq!(checkpoint.wait()?.records, 1_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoCheckpoints`]; [`Error::CheckpointInProgress`]; [`Error::Checkpoint`] when it cannot be begun.
+    pub fn checkpoint_lazily(&self) -> Result<CheckpointHandle, Error> {
+        self.checkpoint_lazily_as(self.checkpoint_name())
+    }
+
+    /// As [`checkpoint_lazily`](Self::checkpoint_lazily), under another name.
+    ///
+    /// # Errors
+    /// As [`checkpoint_lazily`](Self::checkpoint_lazily).
+    pub fn checkpoint_lazily_as(&self, name: impl Into<CheckpointName>) -> Result<CheckpointHandle, Error> {
+        let name = name.into();
+        let store = self.checkpoint_store()?;
+        let joined = |current: Checkpointing| {
+            if current.request.name == name {
+                return Ok(CheckpointHandle::new(current.request));
+            }
+            Err(self.in_progress(&current.request, &name))
+        };
+        if let Some(current) = self.node().checkpointing() {
+            return joined(current);
+        }
+        let request = Request::new(name.clone(), self.label(), Arc::default());
+        let pending = Pending::begin(self, store, Arc::clone(&request), true)?;
+        let tee: Arc<dyn Tee> = pending;
+        // The request is new: nothing is set.
+        let _ = request.tee.set(Arc::downgrade(&tee));
+        let checkpointing = Checkpointing { request: Arc::clone(&request), tee: Some(tee), staged: None };
+        match self.node().begin_checkpointing(checkpointing) {
+            Ok(()) => Ok(CheckpointHandle::new(request)),
+            Err(current) => joined(current),
+        }
+    }
+
+    /// What a checkpoint is called that nobody gave a name.
+    fn checkpoint_name(&self) -> CheckpointName {
+        match self.node().user_name() {
+            Some(name) => CheckpointName::new(&*name),
+            None => CheckpointName::new(format!("{}-{}", self.node().operation(), self.id().0)),
+        }
+    }
+
+    fn checkpoint_store(&self) -> Result<&CheckpointStore, Error> {
+        checkpoints(self.context(), || format!("dataset {} cannot be checkpointed", self.label()))
+    }
+
+    fn in_progress(&self, current: &Request, asked: &CheckpointName) -> Error {
+        Error::CheckpointInProgress {
+            dataset: self.label(),
+            current: current.name.as_str().to_owned(),
+            requested: asked.as_str().to_owned(),
+        }
+    }
+}
+
+/// What a checkpoint of a dataset is going to hold.
+fn spec<T: Portable>(dataset: &Dataset<T>, name: &CheckpointName) -> Spec {
+    Spec::new(dataset.partitions(), CodecId::BINCODE)
+        .record_type(name.record_type::<T>())
+        .schema(schema::<T>())
+        .partitioner(dataset.partitioner().map(written_partitioner))
 }
 
 pub(crate) fn checkpoints(

@@ -13,6 +13,7 @@ use larder_lineage::{Dependency, Graph, NodeDescription, NodeId, NodeSpec};
 use parking_lot::Mutex;
 
 pub use self::builder::{ByteAmount, ContextBuilder};
+use crate::checkpoint::Uploads;
 use crate::data::Data;
 use crate::dataset::Dataset;
 use crate::error::{Error, dataset_label};
@@ -51,6 +52,24 @@ pub(crate) struct Inner {
     jobs: Mutex<Vec<Arc<Job>>>,
     /// The datasets that were persisted and may still be.
     persisted: Mutex<BTreeMap<NodeId, Weak<Node>>>,
+    uploads: Arc<Uploads>,
+}
+
+/// A context that may go while one holds this.
+#[derive(Clone)]
+pub(crate) struct WeakContext(Weak<Inner>);
+
+impl WeakContext {
+    pub(crate) fn upgrade(&self) -> Option<Context> {
+        self.0.upgrade().map(|inner| Context { inner })
+    }
+}
+
+impl Drop for Inner {
+    /// Uploads end by themselves; nobody waits for them here.
+    fn drop(&mut self) {
+        self.uploads.cancel("its context was dropped");
+    }
 }
 
 impl Context {
@@ -108,8 +127,9 @@ impl Context {
     /// Removes a stored block from all tiers, as if a machine had been lost: the next job that needs it computes it
     /// again. Whether there was one.
     pub fn drop_block(&self, dataset: NodeId, partition: u32) -> bool {
-        let persisted = self.node(dataset).ok().and_then(|node| node.persisted());
-        persisted.is_some_and(|persisted| persisted.remove(partition))
+        let Ok(node) = self.node(dataset) else { return false };
+        let staged = node.checkpointing().and_then(|current| current.staged);
+        node.persisted().iter().chain(&staged).filter(|blocks| blocks.remove(partition)).count() > 0
     }
 
     pub(crate) fn graph(&self) -> &Mutex<Graph<Arc<Node>>> {
@@ -118,6 +138,14 @@ impl Context {
 
     pub(crate) fn slots(&self) -> &Slots {
         &self.inner.slots
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakContext {
+        WeakContext(Arc::downgrade(&self.inner))
+    }
+
+    pub(crate) fn uploads(&self) -> &Arc<Uploads> {
+        &self.inner.uploads
     }
 
     pub(crate) fn task_attempts(&self) -> u32 {

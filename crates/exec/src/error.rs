@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use larder_checkpoint::RecordSchema;
 use larder_lineage::{GraphError, NodeId};
 
 /// An error that a user's closure returned.
@@ -137,19 +139,16 @@ pub enum Error {
     },
     /// A checkpoint holds records that are built in another way: its bytes are none of the type that was asked for.
     #[error(
-        "checkpoint {address} holds records of type `{found}`, made of `{found_shape}`, not of `{expected}`, made of `{expected_shape}`; open it as what it is"
+        "checkpoint {address} holds records of type `{}`, made of `{}`, not of `{}`, made of `{}`; open it as what it is",
+        found.rust_type, found.description, expected.rust_type, expected.description
     )]
     WrongRecordShape {
         /// The checkpoint.
         address: String,
-        /// What the records are called that were asked for.
-        expected: String,
-        /// What those are made of.
-        expected_shape: String,
-        /// What those are called that were written.
-        found: String,
-        /// What those are made of.
-        found_shape: String,
+        /// The type that was asked for.
+        expected: Box<RecordSchema>,
+        /// The type that was written.
+        found: Box<RecordSchema>,
     },
     /// A checkpoint's partitioner and its parts contradict each other: joins with it would miss records.
     #[error(
@@ -178,6 +177,47 @@ pub enum Error {
         partitions: u32,
         /// How many times those that were missing were filled.
         rounds: u32,
+    },
+    /// A checkpoint that was asked for to be written later failed. The dataset is as it was, with its lineage.
+    #[error("checkpoint `{name}` of dataset {dataset} failed, and its lineage was kept: {cause}")]
+    CheckpointFailed {
+        /// The checkpoint's name.
+        name: String,
+        /// Name and id of the dataset.
+        dataset: String,
+        /// Why it failed.
+        #[source]
+        cause: Arc<Self>,
+    },
+    /// A checkpoint that was asked for to be written later was given up. The dataset is as it was, with its lineage.
+    #[error("checkpoint `{name}` of dataset {dataset} was not written: {why}")]
+    CheckpointCancelled {
+        /// The checkpoint's name.
+        name: String,
+        /// Name and id of the dataset.
+        dataset: String,
+        /// What ended it.
+        why: &'static str,
+    },
+    /// The dataset waits to be checkpointed, or is being checkpointed, in another way.
+    #[error(
+        "dataset {dataset} is to be checkpointed as `{current}` already; wait for that or cancel it before asking for `{requested}`"
+    )]
+    CheckpointInProgress {
+        /// Name and id of the dataset.
+        dataset: String,
+        /// The name that was asked for first.
+        current: String,
+        /// The name that is asked for now.
+        requested: String,
+    },
+    /// The system gave no thread.
+    #[error("no thread could be started for {what}: {source}")]
+    Thread {
+        /// What it was for.
+        what: &'static str,
+        /// The system's words.
+        source: io::Error,
     },
     /// The block store refused.
     #[error(transparent)]

@@ -1,11 +1,16 @@
 //! Jobs: what one action runs, and what ends it early.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use larder_lineage::NodeId;
 use parking_lot::{Condvar, Mutex};
+
+use crate::checkpoint::Tee;
 
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
@@ -28,6 +33,19 @@ pub(crate) struct Job {
     cancelled: AtomicBool,
     /// The job that needs this one: one of its tasks started it, or it has to find out something before they can run.
     parent: Option<Arc<Job>>,
+    met: Met,
+}
+
+/// The datasets a job came across that are written to checkpoints while they are read.
+pub(crate) type Tees = BTreeMap<NodeId, Arc<dyn Tee>>;
+
+#[derive(Default)]
+struct Met(Mutex<Tees>);
+
+impl fmt::Debug for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.lock().keys()).finish()
+    }
 }
 
 impl Job {
@@ -39,6 +57,27 @@ impl Job {
     /// The job that this thread works for.
     pub(crate) fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(|current| current.as_ref().map(|current| Arc::clone(&current.job)))
+    }
+
+    /// Whether nobody else needs it but who called the action.
+    pub(crate) fn is_outermost(&self) -> bool {
+        self.parent.is_none()
+    }
+
+    /// Notes that a dataset was read that waits to be checkpointed: for the outermost job, at whose end it is
+    /// completed.
+    pub(crate) fn meet(&self, dataset: NodeId, tee: Arc<dyn Tee>) {
+        let mut outermost = self;
+        while let Some(parent) = &outermost.parent {
+            outermost = parent;
+        }
+        let before = outermost.met.0.lock().insert(dataset, tee);
+        drop(before);
+    }
+
+    /// What was met so far.
+    pub(crate) fn take_met(&self) -> Tees {
+        std::mem::take(&mut *self.met.0.lock())
     }
 
     /// Makes the tasks of this job end at their next batch.
@@ -113,7 +152,7 @@ impl Slots {
             if job.is_halted() {
                 return None;
             }
-            self.changed.wait(&mut free);
+            self.changed.wait_for(&mut free, CANCEL_CHECK);
         }
         *free -= 1;
         Some(Slot { slots: self })

@@ -58,13 +58,13 @@ mod spill;
 mod task;
 mod transform;
 
-pub use checkpoint::{CheckpointInfo, CheckpointName};
+pub use checkpoint::{CheckpointHandle, CheckpointInfo, CheckpointName};
 pub use context::{ByteAmount, Context, ContextBuilder};
 pub use data::{Data, Key, Portable};
 pub use dataset::Dataset;
 pub use error::{BoxError, Cause, Error};
 pub use larder_blockstore::{HeapSize, Record, StorageLevel};
-pub use larder_checkpoint::CheckpointStore;
+pub use larder_checkpoint::{CheckpointStore, RecordSchema};
 pub use larder_lineage::NodeId;
 pub use pairs::{Groups, OuterPair, Pairs};
 pub use partitioner::Partitioner;

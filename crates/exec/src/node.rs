@@ -7,6 +7,7 @@ use larder_blockstore::StorageLevel;
 use larder_lineage::NodeId;
 use parking_lot::Mutex;
 
+use crate::checkpoint::{Request, Tee};
 use crate::context::Context;
 use crate::data::Data;
 use crate::error::{Error, TaskError, dataset_label};
@@ -81,6 +82,18 @@ struct NodeState {
     compute: Compute,
     prepare: Option<Arc<dyn Prepare>>,
     persisted: Option<Arc<dyn Persisted>>,
+    /// Boxed, because few datasets have one.
+    checkpointing: Option<Box<Checkpointing>>,
+}
+
+/// A checkpoint of a dataset that is not there yet.
+#[derive(Clone)]
+pub(crate) struct Checkpointing {
+    pub(crate) request: Arc<Request>,
+    /// Writes partitions while they are read.
+    pub(crate) tee: Option<Arc<dyn Tee>>,
+    /// The copy that is read until the checkpoint is there.
+    pub(crate) staged: Option<Arc<dyn Persisted>>,
 }
 
 /// What the engine must do with pipelines whose record type only the dataset knows.
@@ -114,7 +127,7 @@ impl Node {
         compute: Compute,
         prepare: Option<Arc<dyn Prepare>>,
     ) -> Self {
-        let state = NodeState { name: None, compute, prepare, persisted: None };
+        let state = NodeState { name: None, compute, prepare, persisted: None, checkpointing: None };
         let type_hooks = &HooksOf::<T>::HOOKS;
         Self { operation, partitions, partitioner, type_hooks, state: Mutex::new(state) }
     }
@@ -212,12 +225,65 @@ impl Node {
         }
     }
 
+    /// The checkpoint that is being written, or waits to be, if one is.
+    pub(crate) fn checkpointing(&self) -> Option<Checkpointing> {
+        let state = self.state.lock();
+        let current = state.checkpointing.as_deref();
+        current.filter(|current| !current.request.is_settled()).cloned()
+    }
+
+    /// Starts a checkpoint, unless another is under way: gives that then. Whoever starts it ends it.
+    pub(crate) fn begin_checkpointing(&self, new: Checkpointing) -> Result<(), Checkpointing> {
+        let mut state = self.state.lock();
+        if let Some(current) = &state.checkpointing
+            && !current.request.is_settled()
+        {
+            let current = Checkpointing::clone(current);
+            drop(state);
+            return Err(current);
+        }
+        let before = state.checkpointing.replace(Box::new(new));
+        drop(state);
+        drop(before);
+        Ok(())
+    }
+
+    /// Forgets a checkpoint that is there now, or will not be.
+    pub(crate) fn end_checkpointing(&self, request: &Arc<Request>) {
+        let mut state = self.state.lock();
+        let is_it = |current: &mut Box<Checkpointing>| Arc::ptr_eq(&current.request, request);
+        let ended = state.checkpointing.take_if(is_it);
+        drop(state);
+        drop(ended);
+    }
+
+    pub(crate) fn tee(&self) -> Option<Arc<dyn Tee>> {
+        self.checkpointing().and_then(|current| current.tee)
+    }
+
+    /// Pins the stored block of a partition, if there is one.
+    pub(crate) fn open_stored(&self, task: &Task, place: Place) -> Result<Option<Pipeline>, TaskError> {
+        let persisted = self.persisted();
+        if let Some(persisted) = &persisted
+            && let Some(block) = persisted.open(task, place)?
+        {
+            return Ok(Some(block));
+        }
+        let Some(staged) = self.checkpointing().and_then(|current| current.staged) else { return Ok(None) };
+        match (staged.open(task, place)?, persisted) {
+            (Some(block), Some(persisted)) => Ok(Some(persisted.fill(task, place, block)?.pipeline())),
+            (block, _) => Ok(block),
+        }
+    }
+
     pub(crate) fn storage_level(&self) -> Option<StorageLevel> {
         self.look_at_persisted(|persisted| persisted.level())
     }
 
     pub(crate) fn is_resident(&self, partition: u32) -> bool {
-        self.look_at_persisted(|persisted| persisted.contains(partition)).unwrap_or_default()
+        let state = self.state.lock();
+        let staged = state.checkpointing.as_ref().and_then(|current| current.staged.as_ref());
+        state.persisted.iter().chain(staged).any(|blocks| blocks.contains(partition))
     }
 
     /// Looks at the stored blocks where they are, if there are some: whoever holds the lock of the graph must not
@@ -239,5 +305,6 @@ impl Drop for Node {
             prepare: state.prepare.take(),
             persisted: state.persisted.take(),
         }));
+        drop(state.checkpointing.take());
     }
 }

@@ -20,6 +20,8 @@ const CHECKPOINTS_MAX: usize = 2;
 /// Persists each dataset of an iteration and checkpoints every so many of them, so that lineage, memory and disk stay
 /// bounded.
 ///
+/// Checkpoints go wherever those of the context go; older ones are deleted there.
+///
 /// Call [`update`](Self::update) with the dataset of each iteration, best before its first action. Unless it is
 /// persisted already, it is now; the one before the last is unpersisted. Every `interval`-th is checkpointed, which
 /// computes it; when that is durable, all checkpoints of the name but the last two are deleted.

@@ -9,10 +9,13 @@ use std::task::{Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use larder_blockstore::codec::{Bincode, CodecId};
+use larder_blockstore::format::{CHUNK_BYTES_MAX, Chunk, ChunkEncoder, Compression};
 use larder_blockstore::{
     Block, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight, OwnedBatches,
-    Record, StorageLevel, StoredDataset, Unrolled,
+    Record, SerializedBlock, StorageLevel, StoredDataset, Unrolled,
 };
+use larder_checkpoint::{Attempt, PartWriter};
 use larder_lineage::NodeId;
 
 use crate::batch::{BATCH_RECORDS, Batch, SharedBatch, SharedCursor, Slices};
@@ -34,6 +37,15 @@ pub(crate) trait Persisted: Send + Sync {
 
     /// The block; written from `computed` if it is not there, and kept if there is room.
     fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Filled, TaskError>;
+
+    /// Writes a block that has a copy as a part of a checkpoint, and gives its bytes; none if it has no copy. Bytes
+    /// go over as they are. `before_chunk` is told how many bytes come next.
+    fn write_part(
+        &self,
+        partition: u32,
+        attempt: &Attempt,
+        before_chunk: &mut dyn FnMut(u64) -> Result<(), TaskError>,
+    ) -> Result<Option<u64>, TaskError>;
 
     /// Removes a block; whether there was one.
     fn remove(&self, partition: u32) -> bool;
@@ -140,6 +152,28 @@ impl<T: Record + Data> Persisted for Blocks<T> {
         }
     }
 
+    fn write_part(
+        &self,
+        partition: u32,
+        attempt: &Attempt,
+        before_chunk: &mut dyn FnMut(u64) -> Result<(), TaskError>,
+    ) -> Result<Option<u64>, TaskError> {
+        let block = match self.stored.get(partition) {
+            Ok(Some(block)) => block,
+            Ok(None) => return Ok(None),
+            Err(error) if error.is_lost_copy() => return Ok(None),
+            Err(error) => return Err(Cause::from(error).into()),
+        };
+        match write_block(&block, attempt.part(partition).map_err(Cause::from)?, before_chunk) {
+            Err(TaskError::Failed(cause)) if is_damaged_copy(&cause) => {
+                drop(block);
+                self.stored.remove(partition);
+                Ok(None)
+            }
+            written => written.map(Some),
+        }
+    }
+
     fn remove(&self, partition: u32) -> bool {
         self.stored.remove(partition)
     }
@@ -187,6 +221,16 @@ impl Persisted for Moving {
         self.to.fill(task, place, computed)
     }
 
+    fn write_part(
+        &self,
+        partition: u32,
+        attempt: &Attempt,
+        before_chunk: &mut dyn FnMut(u64) -> Result<(), TaskError>,
+    ) -> Result<Option<u64>, TaskError> {
+        let blocks = if self.to.contains(partition) { &self.to } else { &self.from };
+        blocks.write_part(partition, attempt, before_chunk)
+    }
+
     fn remove(&self, partition: u32) -> bool {
         let removed = self.from.remove(partition);
         self.to.remove(partition) || removed
@@ -203,6 +247,46 @@ impl Persisted for Moving {
     fn stays_with_dataset(&self) -> bool {
         self.to.stays_with_dataset()
     }
+}
+
+/// Whether what was to be written to a checkpoint is not what was sealed.
+fn is_damaged_copy(cause: &Cause) -> bool {
+    matches!(cause, Cause::Checkpoint(larder_checkpoint::Error::Part { .. }))
+}
+
+/// Writes a pinned block as a part: chunks that are sealed already as they are, all else encoded as it goes.
+fn write_block<T: Record + Data>(
+    block: &Block<T>,
+    mut part: PartWriter,
+    before_chunk: &mut dyn FnMut(u64) -> Result<(), TaskError>,
+) -> Result<u64, TaskError> {
+    let mut bytes = 0;
+    let mut write = |chunk: &Chunk| {
+        let stored = chunk.stored_len() as u64;
+        before_chunk(stored)?;
+        bytes += stored;
+        part.write(chunk).map_err(|e| TaskError::from(Cause::from(e)))
+    };
+    let as_it_is = |bytes: &&SerializedBlock| {
+        bytes.codec() == CodecId::BINCODE && bytes.compression() == Compression::None
+    };
+    match block.serialized().filter(as_it_is) {
+        Some(serialized) => serialized.chunks().iter().try_for_each(&mut write)?,
+        None => {
+            let mut encoder = ChunkEncoder::new(Arc::new(Bincode), Compression::None, CHUNK_BYTES_MAX);
+            let mut batches = block.batches();
+            while let Some(batch) = batches.next_batch().map_err(Cause::from)? {
+                for record in batch {
+                    if let Some(chunk) = encoder.push(record).map_err(TaskError::user)? {
+                        write(&chunk)?;
+                    }
+                }
+            }
+            encoder.finish().iter().try_for_each(&mut write)?;
+        }
+    }
+    part.finish().map_err(Cause::from)?;
+    Ok(bytes)
 }
 
 /// A pipeline that reads a pinned block.

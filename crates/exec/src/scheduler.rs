@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +13,7 @@ use larder_lineage::{Graph, NodeId, RecomputePlan, Residency, ShuffleStage};
 use parking_lot::Mutex;
 
 use crate::assemble;
+use crate::checkpoint::{self, Unfinished};
 use crate::context::Context;
 use crate::error::{Cause, Error, TaskError};
 use crate::job::{Job, WorksFor, in_task};
@@ -88,9 +90,27 @@ impl Context {
         work: &Work<'_, R>,
     ) -> Result<Vec<R>, Error> {
         let job = Job::start();
-        let _running = self.register(&job);
+        let results = self.run_job_as(&job, target, partitions, work)?;
+        if job.is_outermost() {
+            checkpoint::complete(self, job.take_met());
+        }
+        Ok(results)
+    }
+
+    fn run_job_as<R: Send>(
+        &self,
+        job: &Arc<Job>,
+        target: NodeId,
+        partitions: &[u32],
+        work: &Work<'_, R>,
+    ) -> Result<Vec<R>, Error> {
+        let _running = self.register(job);
+        if let Some(tee) = self.node(target)?.tee() {
+            // Also if it has no partition that a task could meet.
+            job.meet(target, tee);
+        }
         let results: Vec<Mutex<Option<R>>> = partitions.iter().map(|_| Mutex::new(None)).collect();
-        let run = JobRun { context: self, job: &job, target };
+        let run = JobRun { context: self, job, target };
         let mut setbacks = Setbacks::none();
         loop {
             let end = run.round(partitions, &results, work, &mut setbacks)?;
@@ -245,6 +265,15 @@ impl JobRun<'_> {
     }
 }
 
+/// Writes parts of checkpoints to their ends, those first that are computed from others. What fails is left out: the
+/// action has its result, and what is missing of a checkpoint is written at the end of the job.
+fn finish_parts(unfinished: &[Rc<dyn Unfinished>]) {
+    for part in unfinished.iter().rev() {
+        let finished = panic::catch_unwind(AssertUnwindSafe(|| part.finish()));
+        drop(finished);
+    }
+}
+
 /// Answers the planner from the datasets' stored blocks and shuffle outputs, where they are: it is asked under the
 /// lock of the graph, where nothing of the user's may drop.
 struct Resident<'a>(&'a Graph<Arc<Node>>);
@@ -302,6 +331,11 @@ impl Stage<'_> {
         loop {
             let task = TaskState::new(self.run.context, self.run.job, self.node, partition);
             let result = panic::catch_unwind(AssertUnwindSafe(|| (self.work)(&task, index)));
+            let unfinished = task.take_unfinished();
+            if matches!(result, Ok(Ok(()))) {
+                finish_parts(&unfinished);
+            }
+            drop(unfinished);
             let result = result.unwrap_or_else(|panic| Err(Cause::of_panic(&*panic).into()));
             let Err(TaskError::Failed(cause)) = result else { return result };
             if self.run.job.is_halted() {

@@ -1,6 +1,6 @@
 //! What a task knows of itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use larder_blockstore::memory::TaskMemory;
 use larder_lineage::NodeId;
 
+use crate::checkpoint::Unfinished;
 use crate::context::Context;
 use crate::error::TaskError;
 use crate::job::Job;
@@ -46,6 +47,8 @@ pub(crate) struct TaskState {
     elsewhere: Cell<Duration>,
     /// How many coalesced partitions that open their inputs late stand in each other now.
     late_inputs: Cell<u32>,
+    /// Partitions that it writes to checkpoints while it reads them, inputs first.
+    unfinished: RefCell<Vec<Rc<dyn Unfinished>>>,
 }
 
 impl TaskState {
@@ -59,11 +62,26 @@ impl TaskState {
             place: Cell::new(Place::of(node, partition)),
             elsewhere: Cell::new(Duration::ZERO),
             late_inputs: Cell::new(0),
+            unfinished: RefCell::default(),
         })
     }
 
     pub(crate) fn context(&self) -> &Context {
         &self.context
+    }
+
+    pub(crate) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Has a part of a checkpoint finished when the task is through, however much of it was read until then.
+    pub(crate) fn finish_later(&self, part: Rc<dyn Unfinished>) {
+        self.unfinished.borrow_mut().push(part);
+    }
+
+    /// Those parts. They hold the task, so they have to be taken when it ends.
+    pub(crate) fn take_unfinished(&self) -> Vec<Rc<dyn Unfinished>> {
+        self.unfinished.take()
     }
 
     pub(crate) fn memory(&self) -> &TaskMemory {

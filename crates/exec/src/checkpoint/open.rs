@@ -158,23 +158,15 @@ fn check_type<T: Portable>(checkpoint: &Checkpoint, asked: &CheckpointName) -> R
     let found = &manifest.record_type;
     let (is_same, shapes) = match (&manifest.schema, schema::<T>()) {
         (Some(written), Some(expected)) => {
-            let (expected_shape, found_shape) = (expected.description, written.description.clone());
             if written.layout != expected.layout {
-                let (address, expected) = (checkpoint.address(), asked.record_type::<T>().to_owned());
-                let found = found.clone();
-                return Err(Error::WrongRecordShape {
-                    address,
-                    expected,
-                    expected_shape,
-                    found,
-                    found_shape,
-                });
+                let (found, expected) = (Box::new(written.clone()), Box::new(expected));
+                return Err(Error::WrongRecordShape { address: checkpoint.address(), expected, found });
             }
             let is_same = match asked.declared() {
                 Some(declared) => declared == found,
                 None => *found == written.rust_type && expected.fingerprint == written.fingerprint,
             };
-            (is_same, format!(" (`{found_shape}`, and here `{expected_shape}`)"))
+            (is_same, format!(" (`{}`, and here `{}`)", written.description, expected.description))
         }
         _ => (found == asked.record_type::<T>(), String::new()),
     };

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::{Context, Inner};
 use crate::cancel;
+use crate::checkpoint::Uploads;
 use crate::error::Error;
 use crate::job::Slots;
 
@@ -32,6 +34,7 @@ pub struct ContextBuilder {
     disk: Disk,
     store: Option<BlockStore>,
     checkpoints: Checkpoints,
+    checkpoint_bandwidth: Amount,
 }
 
 #[derive(Debug)]
@@ -64,6 +67,7 @@ impl Default for ContextBuilder {
             disk: Disk::Default,
             store: None,
             checkpoints: Checkpoints::None,
+            checkpoint_bandwidth: None,
         }
     }
 }
@@ -158,7 +162,8 @@ impl ContextBuilder {
         self
     }
 
-    /// Where checkpoints go: a path, or a `file://` URL. Without it, datasets cannot be checkpointed.
+    /// Where checkpoints go: a path, or any other [address](larder_checkpoint::Address) of a store. Without it,
+    /// datasets cannot be checkpointed.
     ///
     /// Addresses of checkpoints are text, so a path must be UTF-8; `build` refuses another.
     #[must_use]
@@ -171,6 +176,15 @@ impl ContextBuilder {
     #[must_use]
     pub fn checkpoint_store(mut self, store: CheckpointStore) -> Self {
         self.checkpoints = Checkpoints::Store(store);
+        self
+    }
+
+    /// How many bytes a second all checkpoints that are written
+    /// [in the background](crate::Dataset::checkpoint_async) may move together, what is read back of them included.
+    /// On average, to within a few chunks of 4 MiB and one part that is read back. No bound when not set.
+    #[must_use]
+    pub fn checkpoint_bandwidth(mut self, bytes_per_second: impl ByteAmount) -> Self {
+        self.checkpoint_bandwidth = Some(bytes_per_second.byte_amount());
         self
     }
 
@@ -205,6 +219,7 @@ impl ContextBuilder {
         let threads = self.threads.unwrap_or_else(available);
         at_least_one("threads", threads as u64)?;
         at_least_one("task_attempts", u64::from(self.task_attempts))?;
+        let bandwidth = bandwidth(self.checkpoint_bandwidth)?;
         let store = match self.store {
             Some(store) => {
                 nothing_else_set(&self.memory, &self.off_heap, &self.disk)?;
@@ -228,6 +243,7 @@ impl ContextBuilder {
             slots: Slots::new(threads),
             jobs: Mutex::default(),
             persisted: Mutex::default(),
+            uploads: Uploads::new(bandwidth),
         });
         if self.cancel_on_ctrl_c {
             cancel::on_ctrl_c(Arc::downgrade(&inner))?;
@@ -238,6 +254,14 @@ impl ContextBuilder {
 
 fn at_least_one(setting: &'static str, value: u64) -> Result<(), Error> {
     if value > 0 { Ok(()) } else { Err(Error::Setting { setting, problem: "must be at least 1".into() }) }
+}
+
+fn bandwidth(amount: Amount) -> Result<Option<NonZeroU64>, Error> {
+    let setting = "checkpoint_bandwidth";
+    let Some(amount) = amount else { return Ok(None) };
+    let bytes = amount.map_err(|problem| Error::Setting { setting, problem })?;
+    at_least_one(setting, bytes)?;
+    Ok(NonZeroU64::new(bytes))
 }
 
 fn utf8<'a>(setting: &'static str, address: &'a OsStr) -> Result<&'a str, Error> {
@@ -300,6 +324,8 @@ mod tests {
         assert!(message(Context::builder().threads(0)).contains("threads"));
         assert!(message(Context::builder().task_attempts(0)).contains("task_attempts"));
         assert!(message(Context::builder().memory("much")).contains("memory: `much`"));
+        assert!(message(Context::builder().checkpoint_bandwidth(0)).contains("checkpoint_bandwidth: must"));
+        assert!(message(Context::builder().checkpoint_bandwidth("fast")).contains("`fast`"));
     }
 
     #[test]
