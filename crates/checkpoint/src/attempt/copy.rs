@@ -31,6 +31,7 @@ impl Checkpoint {
         Spec::new(self.partitions(), manifest.codec)
             .compression(manifest.compression)
             .record_type(manifest.record_type.clone())
+            .schema(manifest.schema.clone())
             .partitioner(manifest.partitioner.clone())
     }
 }

@@ -28,7 +28,16 @@ pub(crate) fn run(options: &Show, out: &mut Out) -> Result<(), Failure> {
 
 fn facts(checkpoint: &Checkpoint) -> Vec<(&'static str, String)> {
     let Manifest {
-        dataset, generation, parent, attempt, record_type, codec, compression, partitioner, ..
+        dataset,
+        generation,
+        parent,
+        attempt,
+        record_type,
+        schema,
+        codec,
+        compression,
+        partitioner,
+        ..
     } = checkpoint.manifest();
     let or_unknown = |text: &str| if text.is_empty() { "not said".to_owned() } else { text.to_owned() };
     let partitioner = partitioner
@@ -42,6 +51,7 @@ fn facts(checkpoint: &Checkpoint) -> Vec<(&'static str, String)> {
         ("attempt", attempt.to_string()),
         ("committed", format!("{} UTC", utc(checkpoint.manifest().created_unix_ms))),
         ("record type", or_unknown(record_type)),
+        ("schema", schema.as_ref().map_or("not said".to_owned(), |schema| schema.description.clone())),
         ("codec", codec.to_string()),
         ("compression", compression.to_string()),
         ("partitioner", partitioner),

@@ -1,13 +1,14 @@
 //! Describing a context.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::IsTerminal;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
-use larder_blockstore::BlockStore;
+use larder_blockstore::{BlockStore, BlockStoreBuilder};
 use larder_checkpoint::CheckpointStore;
 use larder_lineage::Graph;
 use parking_lot::Mutex;
@@ -32,6 +33,7 @@ pub struct ContextBuilder {
     memory: Amount,
     off_heap: Amount,
     disk: Disk,
+    describe_store: DescribeStore,
     store: Option<BlockStore>,
     checkpoints: Checkpoints,
     checkpoint_bandwidth: Amount,
@@ -46,6 +48,16 @@ enum Checkpoints {
 
 /// A number of bytes, or why a text is none; told by `build`.
 type Amount = Option<Result<u64, String>>;
+
+/// What else is said of the store.
+#[derive(Default)]
+struct DescribeStore(Option<Box<dyn FnOnce(BlockStoreBuilder) -> BlockStoreBuilder + Send>>);
+
+impl fmt::Debug for DescribeStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "some" } else { "none" })
+    }
+}
 
 #[derive(Debug)]
 enum Disk {
@@ -65,6 +77,7 @@ impl Default for ContextBuilder {
             memory: None,
             off_heap: None,
             disk: Disk::Default,
+            describe_store: DescribeStore::default(),
             store: None,
             checkpoints: Checkpoints::None,
             checkpoint_bandwidth: None,
@@ -154,8 +167,30 @@ impl ContextBuilder {
         self
     }
 
-    /// A store that was built elsewhere. It has its own memory, off-heap memory and disk: `build` refuses any that
-    /// are set here too.
+    /// Says whatever else there is to say of the store that is built here, after memory, off-heap memory and disk: who
+    /// is evicted first, whether blocks on disk are encrypted, how they are read. Called once, by `build`.
+    ///
+    /// ```
+    /// use larder_blockstore::policy::Sieve;
+    /// use larder_exec::Context;
+    ///
+    /// let context = Context::builder()
+    ///     .memory("64MiB")
+    ///     .describe_store(|store| store.encrypt_disk(true).policy(Sieve::new))
+    ///     .build()?;
+    /// # Ok::<(), larder_exec::Error>(())
+    /// ```
+    #[must_use]
+    pub fn describe_store(
+        mut self,
+        describe: impl FnOnce(BlockStoreBuilder) -> BlockStoreBuilder + Send + 'static,
+    ) -> Self {
+        self.describe_store = DescribeStore(Some(Box::new(describe)));
+        self
+    }
+
+    /// A store that was built elsewhere. It has its own memory, off-heap memory, disk and all else: `build` refuses any
+    /// that are set here too.
     #[must_use]
     pub fn store(mut self, store: BlockStore) -> Self {
         self.store = Some(store);
@@ -222,10 +257,10 @@ impl ContextBuilder {
         let bandwidth = bandwidth(self.checkpoint_bandwidth)?;
         let store = match self.store {
             Some(store) => {
-                nothing_else_set(&self.memory, &self.off_heap, &self.disk)?;
+                nothing_else_set(&self.memory, &self.off_heap, &self.disk, &self.describe_store)?;
                 store
             }
-            None => store(self.memory, self.off_heap, self.disk)?,
+            None => store(self.memory, self.off_heap, self.disk, self.describe_store)?,
         };
         let checkpoints = match self.checkpoints {
             Checkpoints::None => None,
@@ -272,12 +307,18 @@ fn utf8<'a>(setting: &'static str, address: &'a OsStr) -> Result<&'a str, Error>
 }
 
 /// Settings of a store that is not built here.
-fn nothing_else_set(memory: &Amount, off_heap: &Amount, disk: &Disk) -> Result<(), Error> {
+fn nothing_else_set(
+    memory: &Amount,
+    off_heap: &Amount,
+    disk: &Disk,
+    describe_store: &DescribeStore,
+) -> Result<(), Error> {
     let also_set = match disk {
         _ if memory.is_some() => ".memory",
         _ if off_heap.is_some() => ".off_heap",
         Disk::Directories(_) => ".disk",
         Disk::None => ".no_disk",
+        Disk::Default if describe_store.0.is_some() => ".describe_store",
         Disk::Default => return Ok(()),
     };
     let problem =
@@ -285,7 +326,7 @@ fn nothing_else_set(memory: &Amount, off_heap: &Amount, disk: &Disk) -> Result<(
     Err(Error::Setting { setting: "store", problem })
 }
 
-fn store(memory: Amount, off_heap: Amount, disk: Disk) -> Result<BlockStore, Error> {
+fn store(memory: Amount, off_heap: Amount, disk: Disk, describe: DescribeStore) -> Result<BlockStore, Error> {
     let amount =
         |setting, amount: Amount| amount.transpose().map_err(|problem| Error::Setting { setting, problem });
     let mut store = BlockStore::builder();
@@ -302,6 +343,9 @@ fn store(memory: Amount, off_heap: Amount, disk: Disk) -> Result<BlockStore, Err
     };
     for directory in directories {
         store = store.disk(directory);
+    }
+    if let Some(describe) = describe.0 {
+        store = describe(store);
     }
     Ok(store.build()?)
 }
@@ -329,6 +373,23 @@ mod tests {
     }
 
     #[test]
+    fn what_else_is_said_of_the_store_is_heeded() -> Result<(), Error> {
+        let home = tempfile::tempdir().unwrap();
+        let describe = |store: BlockStoreBuilder| store.disk_limit(1_000);
+        let context = Context::builder().disk(home.path()).describe_store(describe).build()?;
+        let numbers =
+            context.range(0..100_000_i64, 1)?.persist(larder_blockstore::StorageLevel::DISK_ONLY)?;
+        let mut error: Option<&dyn std::error::Error> = Some(&numbers.count().unwrap_err());
+        let mut told = String::new();
+        while let Some(cause) = error {
+            told += &cause.to_string();
+            error = cause.source();
+        }
+        assert!(told.contains("0 of the store's 1000 bytes are taken"), "{told}");
+        Ok(())
+    }
+
+    #[test]
     fn a_store_that_was_built_elsewhere_leaves_no_setting_unheeded() -> Result<(), Error> {
         let store = BlockStore::builder().build()?;
         let with_store = || Context::builder().store(store.clone());
@@ -338,6 +399,7 @@ mod tests {
             (with_store().off_heap(1), ".off_heap"),
             (with_store().disk("/tmp"), ".disk"),
             (with_store().no_disk(), ".no_disk"),
+            (with_store().describe_store(|store| store), ".describe_store"),
         ] {
             let message = builder.build().unwrap_err().to_string();
             assert!(message.starts_with("store: ") && message.contains(setting), "{message}");
