@@ -1,16 +1,20 @@
 //! A handle on a stored block.
 
+mod cursor;
+
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::codec::{ChunkReader, CodecError};
+use self::cursor::Cursor;
+use crate::codec::CodecError;
 use crate::dataset::DatasetFacts;
 use crate::error::{Error, Residence};
 use crate::format::{Chunk, ChunkError};
 use crate::id::BlockId;
+use crate::mark::Mark;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::store::Core;
@@ -216,6 +220,12 @@ impl<T: 'static> Block<T> {
         OwnedBatches { block: self, cursor: Cursor::default() }
     }
 
+    /// The records from a mark on, so many of them or what there is, with the pin inside.
+    pub(crate) fn into_range(self, from: Mark, records: u64) -> OwnedBatches<T> {
+        let cursor = Cursor::range(&self, from, records);
+        OwnedBatches { block: self, cursor }
+    }
+
     /// The records one by one: by reference, or decoded as it goes.
     ///
     /// An error ends the iteration. Bytes were verified when the handle was made, so one means that the codec
@@ -258,126 +268,6 @@ impl<'a, T: 'static> IntoIterator for &'a Block<T> {
     fn into_iter(self) -> Iter<'a, T> {
         self.iter()
     }
-}
-
-/// Where a reader stands in a block.
-struct Cursor<T> {
-    /// The next run of values, or chunk, to open.
-    next: usize,
-    raw: Bytes,
-    offset: usize,
-    records_left: usize,
-    batch: Vec<T>,
-}
-
-impl<T> Default for Cursor<T> {
-    fn default() -> Self {
-        Self { next: 0, raw: Bytes::new(), offset: 0, records_left: 0, batch: Vec::new() }
-    }
-}
-
-impl<T: 'static> Cursor<T> {
-    fn next_batch<'a>(&'a mut self, block: &'a Block<T>) -> Result<Option<&'a [T]>, Error> {
-        if let Some(runs) = block.runs() {
-            while let Some(run) = runs.get(self.next) {
-                self.next += 1;
-                if !run.is_empty() {
-                    return Ok(Some(run));
-                }
-            }
-            return Ok(None);
-        }
-        if !self.open(block)? {
-            return Ok(None);
-        }
-        if self.offset == 0
-            && block.facts().kind.codec.view(&self.raw).is_some_and(|view| view.len() == self.records_left)
-        {
-            self.records_left = 0;
-            self.offset = self.raw.len();
-            return Ok(block.facts().kind.codec.view(&self.raw));
-        }
-        self.batch.clear();
-        self.decode(block, self.records_left.min(BATCH_RECORDS))?;
-        Ok(Some(&self.batch))
-    }
-
-    /// The next records of runs of values, cloned.
-    fn cloned(&mut self, runs: &[Vec<T>], records_max: usize) -> Option<Vec<T>>
-    where
-        T: Clone,
-    {
-        loop {
-            let rest = runs.get(self.next)?.get(self.offset..).unwrap_or_default();
-            if let Some(batch) = rest.get(..records_max.min(rest.len())).filter(|batch| !batch.is_empty()) {
-                self.offset += batch.len();
-                return Some(batch.to_vec());
-            }
-            self.next += 1;
-            self.offset = 0;
-        }
-    }
-
-    /// Makes sure that records are left in the open chunk; false at the end of the block.
-    fn open(&mut self, block: &Block<T>) -> Result<bool, Error> {
-        let chunks = block.serialized().map_or(&[][..], SerializedBlock::chunks);
-        while self.records_left == 0 {
-            let Some(chunk) = chunks.get(self.next) else { return Ok(false) };
-            // The one before it goes first: a reader holds one chunk.
-            self.raw = Bytes::new();
-            if let (BlockCopy::Disk(read), Some(before)) = (&block.copy, self.next.checked_sub(1))
-                && read.access == DiskAccess::Verifying
-                && let Some(before) = chunks.get(before)
-            {
-                read.core.release_chunk(before);
-            }
-            self.raw = raw_of(block, self.next, chunk)?;
-            self.next += 1;
-            self.offset = 0;
-            self.records_left = chunk.records() as usize;
-        }
-        Ok(true)
-    }
-
-    /// Decodes records of the open chunk, no more than are left in it, onto `self.batch`.
-    fn decode(&mut self, block: &Block<T>, count: usize) -> Result<(), Error> {
-        let mut reader = ChunkReader::at(&self.raw, self.offset);
-        let before = self.batch.len();
-        block
-            .facts()
-            .kind
-            .codec
-            .decode_into(&mut reader, count, &mut self.batch)
-            .map_err(|e| block.decode_error(self.next - 1, e))?;
-        let decoded = self.batch.len() - before.min(self.batch.len());
-        if decoded != count {
-            return Err(block.decode_error(self.next - 1, CodecError::RecordCount { asked: count, decoded }));
-        }
-        self.offset = reader.offset();
-        self.records_left -= count;
-        let left = self.raw.len() - self.offset;
-        if self.records_left == 0 && left > 0 {
-            return Err(block.decode_error(self.next - 1, CodecError::TrailingBytes { bytes: left }));
-        }
-        Ok(())
-    }
-}
-
-/// The records of a chunk, uncompressed. A chunk that is damaged costs the store its copy of the block.
-fn raw_of<T: 'static>(block: &Block<T>, index: usize, chunk: &Chunk) -> Result<Bytes, Error> {
-    let raw = match &block.copy {
-        BlockCopy::Memory(copy) => chunk.raw_with(|bytes| copy.facts.memory.reader_buffer(bytes)),
-        BlockCopy::Disk(read) => read.raw(chunk),
-    };
-    raw.map_err(|source| {
-        if let Some(owner) = block.facts().owner.upgrade() {
-            match &block.copy {
-                BlockCopy::Memory(copy) => owner.discard_memory(copy),
-                BlockCopy::Disk(read) => owner.discard_disk(read.partition, &read.listed),
-            }
-        }
-        block.facts().chunk_error(block.id().partition, block.residence(), index, source)
-    })
 }
 
 /// The records of a block, a slice at a time. Made by [`Block::batches`].
@@ -423,7 +313,7 @@ impl<T: 'static> OwnedBatches<T> {
     {
         let Self { block, cursor } = self;
         match block.runs() {
-            Some(runs) => Ok(cursor.cloned(runs, records_max.max(1))),
+            Some(runs) => Ok(cursor.next_slice(runs, records_max.max(1)).map(<[T]>::to_vec)),
             None => self.next_decoded(records_max.min(BATCH_RECORDS)),
         }
     }
@@ -434,10 +324,7 @@ impl<T: 'static> OwnedBatches<T> {
         if !cursor.open(block)? {
             return Ok(None);
         }
-        let count = cursor.records_left.min(records_max.max(1));
-        cursor.batch = Vec::with_capacity(count);
-        cursor.decode(block, count)?;
-        Ok(Some(std::mem::take(&mut cursor.batch)))
+        cursor.decode_next(block, records_max.max(1)).map(Some)
     }
 
     /// The block that is read.
@@ -504,19 +391,16 @@ impl<'a, T: 'static> Iterator for Iter<'a, T> {
             return Some(Ok(RecordRef::Owned(record)));
         }
         let refilled = self.cursor.open(self.block).and_then(|more| {
-            if more {
-                self.cursor.decode(self.block, self.cursor.records_left.min(BATCH_RECORDS))?;
-            }
-            Ok(more)
+            if more { self.cursor.decode_next(self.block, BATCH_RECORDS).map(Some) } else { Ok(None) }
         });
         match refilled {
-            Ok(true) => {
-                self.decoded = std::mem::take(&mut self.cursor.batch).into_iter();
+            Ok(Some(batch)) => {
+                self.decoded = batch.into_iter();
                 self.decoded.next().map(|record| Ok(RecordRef::Owned(record)))
             }
-            Ok(false) => None,
+            Ok(None) => None,
             Err(e) => {
-                self.cursor = Cursor { next: usize::MAX, ..Cursor::default() };
+                self.cursor = Cursor::at_end();
                 Some(Err(e))
             }
         }
@@ -540,7 +424,7 @@ impl<T: Clone + 'static> Iterator for IntoRecords<T> {
             match self.batches.next_owned(BATCH_RECORDS) {
                 Ok(batch) => self.buffered = batch?.into_iter(),
                 Err(e) => {
-                    self.batches.cursor = Cursor { next: usize::MAX, ..Cursor::default() };
+                    self.batches.cursor = Cursor::at_end();
                     return Some(Err(e));
                 }
             }

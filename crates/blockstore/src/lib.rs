@@ -55,6 +55,7 @@ mod id;
 mod level;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod mark;
 pub mod memory;
 mod metrics;
 pub mod policy;
@@ -82,6 +83,7 @@ pub use events::{Event, EvictReason, Subscription};
 pub use heap_size::HeapSize;
 pub use id::{BlockId, DatasetId};
 pub use level::{LevelError, LevelFacts, REPLICATION_MAX, StorageLevel};
+pub use mark::Mark;
 pub use memory::{MemoryManager, MemoryMode};
 pub use metrics::Counters;
 pub use record::Record;

@@ -9,6 +9,7 @@ use crate::dataset::Inner;
 use crate::error::{Error, Residence};
 use crate::events::Event;
 use crate::id::BlockId;
+use crate::mark::Mark;
 use crate::memory::MemoryMode;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
@@ -192,6 +193,24 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
             }
         }
         Ok(kept)
+    }
+
+    /// Marks where the next record begins, for who wants to read the block from there with
+    /// [`StoredDataset::get_range`](crate::StoredDataset::get_range). A chunk of 8 KiB or more is closed at the mark, so that
+    /// long ranges have chunks of their own and short ones share few.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when the chunk is written to disk and cannot be.
+    pub fn mark(&mut self) -> Result<Mark, Error> {
+        match &mut self.unroll {
+            Unroll::Values(values) => Ok(Mark::of_value(values.records())),
+            // What is on disk of a block of values may be written anew, with other chunks.
+            Unroll::Bytes(bytes) if self.inner.facts.level.is_deserialized() => {
+                Ok(Mark::of_value(bytes.records()))
+            }
+            Unroll::Bytes(bytes) => bytes.mark(&self.ground),
+            Unroll::Taken => Ok(Mark::of_value(0)),
+        }
     }
 
     /// Memory was refused: on to disk where the level has one, else an end of it.

@@ -71,7 +71,7 @@ impl<K: Key, V: Portable> Dataset<(K, V)> {
     /// refused; a single group must fit in memory.
     ///
     /// # Errors
-    /// [`Error::Argument`] for zero partitions, or for more than a shuffle can have. So do all operations by key.
+    /// [`Error::Argument`] for zero partitions. So do all operations by key.
     pub fn group_by_key_with_partitions(&self, partitions: u32) -> Result<Dataset<(K, Vec<V>)>, Error> {
         let shuffle = self.scattered("group_by_key", partitions)?;
         let shuffled = shuffle.is_some();

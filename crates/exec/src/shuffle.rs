@@ -1,33 +1,38 @@
-//! Shuffles: map tasks leave blocks in the store, reduce tasks read their slice of every map output.
+//! Shuffles: map tasks leave blocks in the store, reduce tasks read their slice of every one.
 //!
-//! A shuffle is one dataset of the store. A map task leaves its output in rounds of a few MiB: a block for each reduce
-//! partition that got records in the round, so that neither its writers nor a reader hold much at a time. The first
-//! round of map partition `m` has the block numbers from `m * reduces` on. Reducers read in the order of the map
-//! partitions and of their rounds, so the result does not depend on which task ran when.
+//! A shuffle is one dataset of the store. A map task leaves its output in rounds of a few MiB, each of them one block:
+//! its records in the order of their reduce partitions, and within one in the order in which they came. Where each
+//! begins is kept here, so a reducer reads its slice of a block and nothing else. So there are as many blocks as
+//! the data needs, however many partitions there are.
+//!
+//! Reducers read in the order of the map partitions and of their rounds, so the result depends neither on which task ran
+//! when nor on how much memory rounds were granted. No two rounds have the same block number, not even those of two
+//! attempts at one map task, whose slices may begin elsewhere.
 
 mod map_side;
 mod map_writer;
+mod output;
+mod reader;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder_blockstore::codec::Bincode;
-use larder_blockstore::{Block, BlockStore, SerializedBlock, StorageLevel, StoredDataset};
+use larder_blockstore::{BlockStore, StorageLevel, StoredDataset};
 use larder_lineage::NodeId;
 use parking_lot::{Condvar, Mutex};
 
-use crate::batch::{BATCH_RECORDS, Batch};
 use crate::data::Portable;
 use crate::error::{Cause, Error, TaskError};
-use crate::ops::deferred::BATCH_BYTES;
-use crate::persist::BlockSource;
-use crate::pipeline::{AnySource, Pipeline, Source};
+use crate::pipeline::{AnySource, Pipeline};
 use crate::task::{Place, Task};
 
 pub(crate) use map_side::{CombineByKey, RoundRobin, ScatterByKey};
 pub(crate) use map_writer::MapWriter;
-use map_writer::round_bytes;
+use map_writer::RoundBytes;
+use output::{Output, Round};
+use reader::Reader;
 
 /// A shuffle, whatever its record type.
 pub(crate) trait AnyShuffle: Send + Sync {
@@ -70,36 +75,12 @@ struct Shared<W: Portable> {
     settled: Condvar,
     /// The first block number that no round has yet.
     next_block: AtomicU32,
-    round_bytes: usize,
-}
-
-/// The output of one map task.
-enum Output {
-    Missing,
-    Running,
-    Done(Box<[Round]>),
-}
-
-/// One round of a map task: a block for each reduce partition, or none for it.
-struct Round {
-    first_block: u32,
-    has_block: Box<[bool]>,
-}
-
-impl Round {
-    fn block(&self, reduce_partition: u32) -> Option<u32> {
-        let has_block = self.has_block.get(reduce_partition as usize).copied().unwrap_or_default();
-        has_block.then(|| self.first_block + reduce_partition)
-    }
-
-    fn blocks(&self) -> impl Iterator<Item = u32> {
-        (0..self.has_block.len() as u32).filter_map(|partition| self.block(partition))
-    }
+    round_bytes: RoundBytes,
 }
 
 impl<W: Portable, M: MapSide<W>> Shuffle<W, M> {
     /// # Errors
-    /// [`Error::Argument`] when blocks would outnumber `u32`.
+    /// The store's.
     pub(crate) fn new(
         store: &BlockStore,
         operation: &'static str,
@@ -107,12 +88,6 @@ impl<W: Portable, M: MapSide<W>> Shuffle<W, M> {
         reduces: u32,
         map_side: M,
     ) -> Result<Arc<Self>, Error> {
-        let Some(next_block) = maps.checked_mul(reduces) else {
-            let problem = format!(
-                "{maps} map partitions times {reduces} reduce partitions are too many; `coalesce` or ask for fewer"
-            );
-            return Err(Error::Argument { operation, problem });
-        };
         let level = match store.disk() {
             Some(_) => StorageLevel::MEMORY_AND_DISK_SER,
             None => StorageLevel::MEMORY_ONLY_SER,
@@ -126,8 +101,8 @@ impl<W: Portable, M: MapSide<W>> Shuffle<W, M> {
             reduces,
             outputs,
             settled: Condvar::new(),
-            next_block: AtomicU32::new(next_block),
-            round_bytes: round_bytes(store),
+            next_block: AtomicU32::new(0),
+            round_bytes: RoundBytes::new(store, reduces),
         });
         Ok(Arc::new(Self { shared, map_side }))
     }
@@ -147,7 +122,7 @@ impl<W: Portable, M: MapSide<W>> AnyShuffle for Shuffle<W, M> {
         open: &dyn Fn() -> Result<Pipeline, TaskError>,
     ) -> Result<(), TaskError> {
         let Some(claim) = self.shared.claim(task, map_partition)? else { return Ok(()) };
-        let mut writer = MapWriter::new(&self.shared, map_partition);
+        let mut writer = MapWriter::new(&self.shared, task, map_partition)?;
         let input = open()?;
         task.working_on(Place::map_side_of(child, map_partition));
         self.map_side.run(task, input, &mut writer)?;
@@ -156,20 +131,14 @@ impl<W: Portable, M: MapSide<W>> AnyShuffle for Shuffle<W, M> {
     }
 
     fn read(&self, _task: &Task, reduce_partition: u32) -> Result<AnySource, TaskError> {
-        let shared = Arc::clone(&self.shared);
-        Ok(AnySource::flat(Reader {
-            shared,
-            reduce_partition,
-            next_map: 0,
-            blocks: Vec::new().into_iter(),
-            open: None,
-        }))
+        Ok(AnySource::flat(Reader::new(&self.shared, reduce_partition)))
     }
 
     #[cfg(test)]
     fn lose_block(&self, map_partition: u32, reduce_partition: u32) -> bool {
-        let blocks = self.shared.blocks_of(map_partition, reduce_partition).unwrap_or_default();
-        blocks.into_iter().filter(|block| self.shared.blocks.remove(*block)).count() > 0
+        let rounds = self.shared.rounds_of(map_partition).unwrap_or_else(|| Arc::new([]));
+        let read = rounds.iter().filter(|round| round.slice(reduce_partition).is_some());
+        read.filter(|round| self.shared.blocks.remove(round.block)).count() > 0
     }
 }
 
@@ -195,36 +164,44 @@ impl<W: Portable> Shared<W> {
         }
     }
 
-    /// The block numbers of another round of a map task; none when they are used up.
-    fn another_round(&self) -> Option<u32> {
-        let grow = |next: u32| next.checked_add(self.reduces);
-        self.next_block.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).ok()
+    /// The number of a block that none had before.
+    fn another_block(&self) -> Result<u32, TaskError> {
+        let grow = |next: u32| next.checked_add(1);
+        let number = self.next_block.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow);
+        number.map_err(|_| Cause::Internal.into())
     }
 
-    /// A block of this map output is gone: the map task is to run again.
-    fn lose(&self, map_partition: u32) -> TaskError {
+    fn uses_disk(&self) -> bool {
+        self.blocks.level().uses_disk()
+    }
+
+    fn maps(&self) -> u32 {
+        self.outputs.lock().len() as u32
+    }
+
+    /// A block of this map output is gone: the map task is to run again, unless it did so already.
+    fn lose(&self, map_partition: u32, rounds: &Arc<[Round]>) {
         let mut lost = None;
-        if let Some(output @ Output::Done(_)) = self.outputs.lock().get_mut(map_partition as usize) {
+        if let Some(output) = self.outputs.lock().get_mut(map_partition as usize)
+            && matches!(output, Output::Done(now) if Arc::ptr_eq(now, rounds))
+        {
             lost = Some(std::mem::replace(output, Output::Missing));
         }
-        if let Some(Output::Done(rounds)) = lost {
-            self.remove(&rounds);
+        if lost.is_some() {
+            self.remove(rounds);
         }
-        TaskError::Lost
     }
 
     fn remove(&self, rounds: &[Round]) {
-        for block in rounds.iter().flat_map(Round::blocks) {
-            self.blocks.remove(block);
+        for round in rounds {
+            self.blocks.remove(round.block);
         }
     }
 
-    /// The blocks a map task left for a reduce partition, in order; none if it is to run again.
-    fn blocks_of(&self, map_partition: u32, reduce_partition: u32) -> Option<Vec<u32>> {
+    /// What a map task left; none if it is to run again.
+    fn rounds_of(&self, map_partition: u32) -> Option<Arc<[Round]>> {
         match self.outputs.lock().get(map_partition as usize)? {
-            Output::Done(rounds) => {
-                Some(rounds.iter().filter_map(|round| round.block(reduce_partition)).collect())
-            }
+            Output::Done(rounds) => Some(Arc::clone(rounds)),
             Output::Missing | Output::Running => None,
         }
     }
@@ -238,7 +215,7 @@ struct Claim<'a, W: Portable> {
 }
 
 impl<W: Portable> Claim<'_, W> {
-    fn done(mut self, rounds: Box<[Round]>) {
+    fn done(mut self, rounds: Arc<[Round]>) {
         self.outcome = Output::Done(rounds);
     }
 }
@@ -250,65 +227,6 @@ impl<W: Portable> Drop for Claim<'_, W> {
             *output = outcome;
         }
         self.shared.settled.notify_all();
-    }
-}
-
-/// Reads a reduce partition, map output by map output.
-struct Reader<W: Portable> {
-    shared: Arc<Shared<W>>,
-    reduce_partition: u32,
-    next_map: u32,
-    /// Those of the last map output that are still to be read.
-    blocks: std::vec::IntoIter<u32>,
-    open: Option<Open<W>>,
-}
-
-struct Open<W> {
-    block: BlockSource<W>,
-    /// Fewer than usual where records are large.
-    batch_records: usize,
-}
-
-impl<W: Portable> Source<W> for Reader<W> {
-    fn next(&mut self, records_max: usize) -> Result<Option<Batch<W>>, TaskError> {
-        loop {
-            if let Some(Open { block, batch_records }) = &mut self.open {
-                match block.next_batch(records_max.min(*batch_records)) {
-                    Ok(Some(batch)) => return Ok(Some(batch)),
-                    Ok(None) => self.open = None,
-                    Err(error) => return Err(self.failed(error)),
-                }
-            }
-            let Some(block) = self.blocks.next() else {
-                if self.next_map as usize >= self.shared.outputs.lock().len() {
-                    return Ok(None);
-                }
-                let blocks = self.shared.blocks_of(self.next_map, self.reduce_partition);
-                self.blocks = blocks.ok_or(TaskError::Lost)?.into_iter();
-                self.next_map += 1;
-                continue;
-            };
-            match self.shared.blocks.get(block) {
-                Ok(Some(block)) => self.open = Some(Open::new(block)),
-                Ok(None) => return Err(self.shared.lose(self.next_map - 1)),
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
-    }
-}
-
-impl<W: Portable> Reader<W> {
-    fn failed(&self, error: larder_blockstore::Error) -> TaskError {
-        if error.is_lost_copy() { self.shared.lose(self.next_map - 1) } else { Cause::from(error).into() }
-    }
-}
-
-impl<W: Portable> Open<W> {
-    fn new(block: Block<W>) -> Self {
-        let bytes = block.serialized().map_or(0, SerializedBlock::stored_bytes);
-        let record_bytes = (bytes / block.len().max(1)).max(1);
-        let batch_records = usize::try_from(BATCH_BYTES as u64 / record_bytes).unwrap_or(BATCH_RECORDS);
-        Self { block: BlockSource::new(block), batch_records: batch_records.clamp(1, BATCH_RECORDS) }
     }
 }
 
@@ -336,6 +254,51 @@ mod tests {
         assert!(shuffle.lose_block(2, 1));
         assert_eq!(sums.collect()?, expected);
         assert_eq!(computed.load(Ordering::Relaxed), 1_250);
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_do_not_multiply_with_partitions() -> Result<(), Error> {
+        let context = Context::builder().threads(2).progress(false).memory("64MiB").build()?;
+        let numbers = context.range(0..20_000, 50)?;
+        let spread = numbers.repartition(70)?;
+        assert_eq!(spread.map(|n| n * 2).fold(0, |a, b| a + b)?, 20_000 * 19_999);
+        let stored = context.store().datasets();
+        assert_eq!(
+            stored.iter().map(|shuffle| (shuffle.blocks, shuffle.records)).collect::<Vec<_>>(),
+            [(50, 20_000)]
+        );
+        let slice_bytes = context.store().memory().snapshot().scratch_bytes;
+        assert_eq!(slice_bytes, 50 * 70 * 24, "where the slices begin is counted");
+        drop(spread);
+        assert_eq!(context.store().memory().snapshot().scratch_bytes, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_round_is_charged_and_ends_when_no_more_is_granted() -> Result<(), Error> {
+        let orders = ["8MiB", "100kB"].map(|memory| {
+            let directory = tempfile::tempdir().map_err(|_| ()).unwrap();
+            let context = Context::builder()
+                .threads(1)
+                .progress(false)
+                .memory(memory)
+                .disk(directory.path())
+                .build()?;
+            let spread = context
+                .range(0..30_000, 1)?
+                .map(|n| (n * 7_919 % 1_000, n.to_string()))
+                .group_by_key_with_partitions(300)?;
+            let groups = spread.collect()?;
+            let blocks = context.store().datasets().iter().map(|shuffle| shuffle.blocks).sum::<u64>();
+            let heap = context.store().memory().snapshot().heap;
+            assert!(heap.charged_peak_bytes <= heap.budget_bytes);
+            Ok::<_, Error>((groups, blocks, heap.charged_peak_bytes))
+        });
+        let [Ok((ample, rounds, peak)), Ok((short, short_rounds, _))] = orders else { panic!("{orders:?}") };
+        assert_eq!(ample, short);
+        assert!(rounds < short_rounds, "{rounds} and {short_rounds}");
+        assert!(peak > 1 << 20, "what a round holds is charged: {peak}");
         Ok(())
     }
 

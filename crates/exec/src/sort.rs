@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use larder_lineage::NodeId;
 
-use crate::batch::Batch;
 use crate::context::Context;
 use crate::data::{Data, Portable};
 use crate::dataset::Dataset;
@@ -47,7 +46,7 @@ impl<T: Portable> Dataset<T> {
     /// the keys. A task sorts its partition in memory, or on disk where that is refused.
     ///
     /// # Errors
-    /// [`Error::Argument`] for zero partitions, or for more than a shuffle can have.
+    /// [`Error::Argument`] for zero partitions.
     pub fn sort_by_with_partitions<K: Data + Ord>(
         &self,
         partitions: u32,
@@ -218,13 +217,9 @@ where
             let key = self.order.key(record);
             ranges.partition_point(|bound| self.order.compare(bound, &key) == Ordering::Less) as u32
         };
-        input.for_each_batch::<T>(|batch| match batch {
-            Batch::Owned(records) => {
-                records.into_iter().try_for_each(|record| out.push(range_of(&record), record))
-            }
-            Batch::Shared(_) => {
-                batch.as_slice().iter().try_for_each(|record| out.push_ref(range_of(record), record))
-            }
+        input.for_each_batch::<T>(|batch| {
+            let mut records = batch.into_vec().into_iter();
+            records.try_for_each(|record| out.push(range_of(&record), record))
         })
     }
 }

@@ -176,7 +176,7 @@ impl<T: Portable> Dataset<T> {
     /// The same records in this many partitions of about equal size, by a shuffle.
     ///
     /// # Errors
-    /// [`Error::Argument`] for zero partitions, or for more than a shuffle can have.
+    /// [`Error::Argument`] for zero partitions.
     pub fn repartition(&self, partitions: u32) -> Result<Self, Error> {
         at_least_one_partition("repartition", partitions)?;
         let store = self.context().store();
@@ -199,7 +199,7 @@ impl<T: Key> Dataset<T> {
     /// Each different record once, in this many partitions.
     ///
     /// # Errors
-    /// [`Error::Argument`] for zero partitions, or for more than a shuffle can have.
+    /// [`Error::Argument`] for zero partitions.
     pub fn distinct_with_partitions(&self, partitions: u32) -> Result<Self, Error> {
         at_least_one_partition("distinct", partitions.max(u32::from(self.partitions() == 0)))?;
         let keyed = self.map(|record| (record.clone(), ()));

@@ -8,6 +8,7 @@ use crate::block::{Block, DiskAccess};
 use crate::error::{Error, Residence};
 use crate::events::Event;
 use crate::format::{Chunk, ChunkError};
+use crate::mark::Mark;
 use crate::memory::MemoryMode;
 use crate::policy::Slot;
 use crate::region::arena_bytes;
@@ -28,11 +29,39 @@ const TRIED_BATCH_BYTES: usize = 64 << 10;
 impl<T: Send + Sync + 'static> Inner<T> {
     /// The block from its best copy. Damaged copies are discarded on the way; an error when the last one was.
     pub(crate) fn read(self: &Arc<Self>, partition: u32) -> Result<Option<Block<T>>, Error> {
+        self.read_best(partition, Inner::verified, |copy| self.read_disk(partition, copy))
+    }
+
+    /// As [`read`](Self::read), for a reader of these records alone: a copy on disk stays there, and is verified as it
+    /// is read.
+    pub(crate) fn read_range(
+        self: &Arc<Self>,
+        partition: u32,
+        from: Mark,
+        records: u64,
+    ) -> Result<Option<Block<T>>, Error> {
+        let verify = |this: &Self, copy: &MemoryCopy<T>| this.verified_range(copy, from, records);
+        self.read_best(partition, verify, |DiskCopy { bytes, .. }| {
+            self.facts.counters.hits_disk.add(1);
+            let block = self.read_block(partition, bytes, Arc::clone(bytes), DiskAccess::Copying);
+            Ok((block, Residence::Disk))
+        })
+    }
+
+    fn read_best(
+        &self,
+        partition: u32,
+        verify: impl Fn(&Self, &MemoryCopy<T>) -> Result<(), (usize, ChunkError)>,
+        read_disk: impl Fn(&DiskCopy) -> Result<(Block<T>, Residence), Error>,
+    ) -> Result<Option<Block<T>>, Error> {
         let mut damage = None;
         loop {
             let read = match self.table.find(partition) {
-                Found::Memory { copy, slot } => self.read_memory(copy, slot),
-                Found::Disk(copy) => self.read_disk(partition, &copy),
+                Found::Memory { copy, slot } => {
+                    let verified = verify(self, &copy);
+                    self.read_memory(copy, slot, verified)
+                }
+                Found::Disk(copy) => read_disk(&copy),
                 Found::InFlight(_) | Found::Absent => return damage.map_or(Ok(None), Err),
             };
             match read {
@@ -47,9 +76,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// Reads a copy that was counted as a hit.
-    fn read_memory(&self, copy: Arc<MemoryCopy<T>>, slot: Slot) -> Result<(Block<T>, Residence), Error> {
+    fn read_memory(
+        &self,
+        copy: Arc<MemoryCopy<T>>,
+        slot: Slot,
+        verified: Result<(), (usize, ChunkError)>,
+    ) -> Result<(Block<T>, Residence), Error> {
         let (partition, residence) = (copy.partition, copy.residence());
-        match self.verified(&copy) {
+        match verified {
             Ok(()) => {
                 self.facts.tier.touch(slot);
                 Ok((Block::in_memory(copy), residence))
@@ -80,6 +114,28 @@ impl<T: Send + Sync + 'static> Inner<T> {
             Form::Bytes { bytes, .. } if self.core.verifies_memory() => bytes.verify(),
             _ => Ok(()),
         }
+    }
+
+    /// As [`verified`](Self::verified), for the chunks of these records.
+    fn verified_range(
+        &self,
+        copy: &MemoryCopy<T>,
+        from: Mark,
+        records: u64,
+    ) -> Result<(), (usize, ChunkError)> {
+        let Form::Bytes { bytes, .. } = &copy.form else { return Ok(()) };
+        if !self.core.verifies_memory() {
+            return Ok(());
+        }
+        let mut end = 0;
+        for (index, chunk) in bytes.chunks().iter().enumerate() {
+            let start = end;
+            end += u64::from(chunk.records());
+            if end > from.record() && start < from.record().saturating_add(records) {
+                chunk.verify().map_err(|e| (index, e))?;
+            }
+        }
+        Ok(())
     }
 
     /// A handle on a copy on disk, compared with its checksums unless it is large: then that is done chunk by chunk as

@@ -6,6 +6,7 @@ use super::{Ground, HeapChunk};
 use crate::codec::{ChunkBuffer, CodecError, RECORD_BYTES_MAX};
 use crate::error::Error;
 use crate::format::{Chunk, Compression, checksum_of, compress};
+use crate::mark::{MARKED_CHUNK_BYTES, Mark};
 use crate::memory::{MemoryMode, Reservation, Scratch};
 use crate::region::{StoredBytes, arena_bytes};
 use crate::serialized::SerializedBlock;
@@ -35,11 +36,14 @@ pub(crate) struct BytesUnroll {
     place: Place,
     buffer: ChunkBuffer,
     buffered_records: u32,
+    sealed_records: u64,
     chunks: Vec<Chunk>,
     /// Covers the buffer while chunks go to memory.
     charge: Option<Reservation>,
     /// Covers the buffer while it is not part of the block: fixed overhead, one chunk a writer.
     scratch: Option<Scratch>,
+    /// Whether the chunk that is sealed next is copied out of the buffer, which has more room than it needs.
+    copies_next: bool,
 }
 
 impl BytesUnroll {
@@ -52,9 +56,11 @@ impl BytesUnroll {
             place: Place::Disk,
             buffer: ChunkBuffer::with_capacity(0),
             buffered_records: 0,
+            sealed_records: 0,
             chunks: Vec::new(),
             charge: None,
             scratch: None,
+            copies_next: false,
         }
     }
 
@@ -70,6 +76,22 @@ impl BytesUnroll {
             Place::Memory(mode) => Some(mode),
             Place::Disk => None,
         }
+    }
+
+    /// Records so far.
+    pub(crate) fn records(&self) -> u64 {
+        self.sealed_records + u64::from(self.buffered_records)
+    }
+
+    /// Where the next record begins. A chunk long enough is closed there, if it has a place.
+    pub(crate) fn mark<T>(&mut self, ground: &Ground<T>) -> Result<Mark, Error> {
+        if self.buffer.finished_len() >= MARKED_CHUNK_BYTES.min(ground.core.chunk_bytes()) {
+            self.copies_next = true;
+            let sealed = self.seal(ground);
+            self.copies_next = false;
+            sealed?;
+        }
+        Ok(Mark::of_bytes(self.records(), self.chunks.len(), self.buffer.finished_len()))
     }
 
     /// Encodes the record; false when memory was refused, the level has no disk, and the record was left out.
@@ -299,6 +321,7 @@ impl BytesUnroll {
             ground.facts.counters.count_compression(raw_len as usize, compressed_len);
         }
         let records = std::mem::take(&mut self.buffered_records);
+        self.sealed_records += u64::from(records);
         self.chunks.extend(stored.map(|stored| Chunk::placed(stored, raw_len, records, checksum)));
         self.buffer.restart();
         self.keep_buffer(ground);
@@ -315,7 +338,13 @@ impl BytesUnroll {
         let charge = self.charge.as_mut()?;
         match (mode, compressed) {
             (MemoryMode::Heap, compressed) => {
-                let bytes = compressed.map_or_else(|| self.buffer.take(), <[u8]>::to_vec);
+                let finished = self.buffer.finished();
+                let copied = compressed.or_else(|| {
+                    let copies = self.copies_next && charge.try_grow(finished.len() as u64).is_ok();
+                    copies.then_some(finished)
+                });
+                let copied = copied.map(<[u8]>::to_vec);
+                let bytes = copied.unwrap_or_else(|| self.buffer.take());
                 let charge = charge.split(bytes.len() as u64);
                 Some(Bytes::from_owner(HeapChunk { bytes, _charge: charge }))
             }

@@ -52,6 +52,11 @@ impl<T> ValuesUnroll<T> {
         }
     }
 
+    /// Records so far.
+    pub(crate) fn records(&self) -> u64 {
+        self.full_records + self.run.len() as u64
+    }
+
     /// Keeps the record, or hands it back because memory was refused.
     #[inline]
     pub(crate) fn push(&mut self, ground: &Ground<T>, record: T) -> Option<T> {
@@ -250,10 +255,6 @@ impl<T> ValuesUnroll<T> {
         if full.capacity() > 0 {
             self.full.push(full);
         }
-    }
-
-    fn records(&self) -> u64 {
-        self.full_records + self.run.len() as u64
     }
 
     /// All that was kept, in order.

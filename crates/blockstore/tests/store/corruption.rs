@@ -11,7 +11,7 @@ use crate::support::{World, put, read, record};
 /// Flips one bit of a record that is on disk, behind the store's back; whether it was found.
 ///
 /// The files have no name, but the process holds them open, and `/proc` opens them again.
-fn flip(directory: &std::path::Path, record: &[u8], bit: usize) -> bool {
+pub(crate) fn flip(directory: &std::path::Path, record: &[u8], bit: usize) -> bool {
     let mut flipped = false;
     for fd in fs::read_dir("/proc/self/fd").unwrap() {
         let link = fd.unwrap().path();

@@ -42,6 +42,8 @@ mod pins;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod ranges;
+#[cfg(test)]
 mod replication;
 #[cfg(test)]
 mod shapes;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{MapSide, MapWriter};
-use crate::batch::Batch;
 use crate::data::{Key, Portable};
 use crate::error::TaskError;
 use crate::ops::deferred::Stream;
@@ -19,14 +18,9 @@ pub(crate) struct ScatterByKey;
 impl<K: Key, V: Portable> MapSide<(K, V)> for ScatterByKey {
     fn run(&self, _task: &Task, mut input: Pipeline, out: &mut MapWriter<(K, V)>) -> Result<(), TaskError> {
         let reduces = out.reduces();
-        input.for_each_batch::<(K, V)>(|batch| match batch {
-            Batch::Owned(records) => records
-                .into_iter()
-                .try_for_each(|record| out.push(hash_partition(&record.0, reduces), record)),
-            Batch::Shared(_) => batch
-                .as_slice()
-                .iter()
-                .try_for_each(|record| out.push_ref(hash_partition(&record.0, reduces), record)),
+        input.for_each_batch::<(K, V)>(|batch| {
+            let mut records = batch.into_vec().into_iter();
+            records.try_for_each(|record| out.push(hash_partition(&record.0, reduces), record))
         })
     }
 }
@@ -66,8 +60,8 @@ impl<T: Portable> MapSide<T> for RoundRobin {
         // Each map task begins elsewhere, or many small ones would all fill the first partition.
         let mut next = hash_partition(&out.map_partition(), reduces);
         input.for_each_batch::<T>(|batch| {
-            for record in batch.as_slice() {
-                out.push_ref(next, record)?;
+            for record in batch.into_vec() {
+                out.push(next, record)?;
                 next = if next + 1 < reduces { next + 1 } else { 0 };
             }
             Ok(())

@@ -1,7 +1,7 @@
 //! The memory one operator works in.
 
 use larder_blockstore::memory::{Refused, Reservation, Scratch};
-use larder_blockstore::{MemoryManager, MemoryMode};
+use larder_blockstore::{DatasetId, MemoryManager, MemoryMode};
 
 use super::FLOOR_BYTES;
 use crate::error::{Cause, TaskError};
@@ -17,12 +17,19 @@ pub(crate) struct Working {
     manager: MemoryManager,
     charge: Reservation,
     floor: Option<Scratch>,
+    /// Whose blocks are not evicted for it.
+    spared: Option<DatasetId>,
 }
 
 impl Working {
     pub(crate) fn new(task: &Task) -> Result<Self, TaskError> {
         let charge = task.memory().reserve(MemoryMode::Heap, 0).map_err(refused)?;
-        Ok(Self { manager: task.context().store().memory().clone(), charge, floor: None })
+        Ok(Self { manager: task.context().store().memory().clone(), charge, floor: None, spared: None })
+    }
+
+    /// Evicts no block of this dataset.
+    pub(crate) fn sparing(self, spared: Option<DatasetId>) -> Self {
+        Self { spared, ..self }
     }
 
     /// Bytes it may use.
@@ -37,8 +44,8 @@ impl Working {
             return Ok(());
         }
         let ahead = self.covered_bytes().clamp(STEP_BYTES, AHEAD_BYTES_MAX);
-        let Err(refused) = self.charge.grow(need.max(ahead), None) else { return Ok(()) };
-        if refused.available_bytes >= need && self.charge.grow(need, None).is_ok() {
+        let Err(refused) = self.charge.grow(need.max(ahead), self.spared) else { return Ok(()) };
+        if refused.available_bytes >= need && self.charge.grow(need, self.spared).is_ok() {
             return Ok(());
         }
         if self.floor.is_none() {
@@ -67,7 +74,8 @@ impl Working {
     /// Moves what is beyond `bytes` to another operator of the task.
     pub(crate) fn split_beyond(&mut self, bytes: u64) -> Self {
         let beyond = self.covered_bytes().saturating_sub(bytes);
-        Self { manager: self.manager.clone(), charge: self.charge.split(beyond), floor: None }
+        let (manager, charge) = (self.manager.clone(), self.charge.split(beyond));
+        Self { manager, charge, floor: None, spared: self.spared }
     }
 }
 

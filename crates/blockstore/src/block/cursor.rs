@@ -1,0 +1,189 @@
+//! Where a reader stands in a block.
+
+use bytes::Bytes;
+
+use super::{BATCH_RECORDS, Block, BlockCopy, DiskAccess};
+use crate::codec::{ChunkReader, CodecError};
+use crate::error::Error;
+use crate::format::Chunk;
+use crate::mark::{Mark, Place};
+use crate::serialized::SerializedBlock;
+
+/// Where a reader stands in a block, and how far it reads.
+pub(super) struct Cursor<T> {
+    /// The next run of values, or chunk, to open.
+    next: usize,
+    /// Where to begin in the next chunk.
+    begin: Place,
+    raw: Bytes,
+    offset: usize,
+    /// Records left in the open chunk.
+    records_left: usize,
+    /// Records left of those that are read.
+    wanted: u64,
+    batch: Vec<T>,
+}
+
+impl<T> Default for Cursor<T> {
+    fn default() -> Self {
+        let begin = Place::default();
+        Self {
+            next: 0,
+            begin,
+            raw: Bytes::new(),
+            offset: 0,
+            records_left: 0,
+            wanted: u64::MAX,
+            batch: Vec::new(),
+        }
+    }
+}
+
+impl<T> Cursor<T> {
+    /// At the end of every block.
+    pub(super) fn at_end() -> Self {
+        Self { next: usize::MAX, ..Self::default() }
+    }
+}
+
+impl<T: 'static> Cursor<T> {
+    /// From a mark on, so many records.
+    pub(super) fn range(block: &Block<T>, from: Mark, records: u64) -> Self {
+        let begin = match (block.runs(), block.serialized()) {
+            (Some(runs), _) => Place::among(runs.iter().map(Vec::len), from.record()),
+            (None, Some(bytes)) => from.place_in(bytes.chunks(), block.facts().kind.codec.record_bytes()),
+            (None, None) => Place::default(),
+        };
+        let offset = if block.runs().is_some() { begin.skip } else { 0 };
+        Self { next: begin.index, begin, offset, wanted: records, ..Self::default() }
+    }
+
+    /// Records that may be read, of so many that are there.
+    fn wanted_of(&self, records: usize) -> usize {
+        usize::try_from(self.wanted).unwrap_or(usize::MAX).min(records)
+    }
+
+    pub(super) fn next_batch<'a>(&'a mut self, block: &'a Block<T>) -> Result<Option<&'a [T]>, Error> {
+        if let Some(runs) = block.runs() {
+            return Ok(self.next_slice(runs, usize::MAX));
+        }
+        if !self.open(block)? {
+            return Ok(None);
+        }
+        let codec = &block.facts().kind.codec;
+        if self.offset == 0
+            && self.wanted_of(self.records_left) == self.records_left
+            && codec.view(&self.raw).is_some_and(|view| view.len() == self.records_left)
+        {
+            self.wanted -= self.records_left as u64;
+            self.records_left = 0;
+            self.offset = self.raw.len();
+            return Ok(codec.view(&self.raw));
+        }
+        self.batch.clear();
+        self.decode(block, self.wanted_of(self.records_left).min(BATCH_RECORDS))?;
+        Ok(Some(&self.batch))
+    }
+
+    /// The next records of runs of values, where they lie.
+    pub(super) fn next_slice<'a>(&mut self, runs: &'a [Vec<T>], records_max: usize) -> Option<&'a [T]> {
+        loop {
+            let rest = runs.get(self.next)?.get(self.offset..).unwrap_or_default();
+            let len = self.wanted_of(rest.len()).min(records_max);
+            if let Some(slice) = rest.get(..len).filter(|slice| !slice.is_empty()) {
+                self.offset += len;
+                self.wanted -= len as u64;
+                return Some(slice);
+            }
+            if self.wanted == 0 {
+                return None;
+            }
+            self.next += 1;
+            self.offset = 0;
+        }
+    }
+
+    /// Makes sure that records are left in the open chunk; false at the end of what is read.
+    pub(super) fn open(&mut self, block: &Block<T>) -> Result<bool, Error> {
+        let chunks = block.serialized().map_or(&[][..], SerializedBlock::chunks);
+        while self.wanted > 0 && self.records_left == 0 {
+            let Some(chunk) = chunks.get(self.next) else { return Ok(false) };
+            // The one before it goes first: a reader holds one chunk.
+            self.raw = Bytes::new();
+            if let (BlockCopy::Disk(read), Some(before)) = (&block.copy, self.next.checked_sub(1))
+                && read.access == DiskAccess::Verifying
+                && let Some(before) = chunks.get(before)
+            {
+                read.core.release_chunk(before);
+            }
+            self.raw = raw_of(block, self.next, chunk)?;
+            self.next += 1;
+            let begin = std::mem::take(&mut self.begin);
+            self.offset = begin.offset;
+            self.records_left = (chunk.records() as usize).saturating_sub(begin.records);
+            self.skip(block, begin.skip)?;
+        }
+        Ok(self.wanted > 0)
+    }
+
+    /// Decodes records of the open chunk that are not wanted.
+    fn skip(&mut self, block: &Block<T>, mut records: usize) -> Result<(), Error> {
+        self.wanted = self.wanted.saturating_add(records as u64);
+        while records > 0 {
+            let count = records.min(BATCH_RECORDS);
+            self.decode(block, count)?;
+            self.batch.clear();
+            records -= count;
+        }
+        Ok(())
+    }
+
+    /// The next records of the open chunk, decoded.
+    pub(super) fn decode_next(&mut self, block: &Block<T>, records_max: usize) -> Result<Vec<T>, Error> {
+        let count = self.wanted_of(self.records_left).min(records_max);
+        self.batch = Vec::with_capacity(count);
+        self.decode(block, count)?;
+        Ok(std::mem::take(&mut self.batch))
+    }
+
+    /// Decodes records of the open chunk, no more than are left in it, onto `self.batch`.
+    fn decode(&mut self, block: &Block<T>, count: usize) -> Result<(), Error> {
+        let mut reader = ChunkReader::at(&self.raw, self.offset);
+        let before = self.batch.len();
+        block
+            .facts()
+            .kind
+            .codec
+            .decode_into(&mut reader, count, &mut self.batch)
+            .map_err(|e| block.decode_error(self.next - 1, e))?;
+        let decoded = self.batch.len() - before.min(self.batch.len());
+        if decoded != count {
+            return Err(block.decode_error(self.next - 1, CodecError::RecordCount { asked: count, decoded }));
+        }
+        self.offset = reader.offset();
+        self.records_left -= count;
+        self.wanted = self.wanted.saturating_sub(count as u64);
+        let left = self.raw.len() - self.offset;
+        if self.records_left == 0 && left > 0 {
+            return Err(block.decode_error(self.next - 1, CodecError::TrailingBytes { bytes: left }));
+        }
+        Ok(())
+    }
+}
+
+/// The records of a chunk, uncompressed. A chunk that is damaged costs the store its copy of the block.
+fn raw_of<T: 'static>(block: &Block<T>, index: usize, chunk: &Chunk) -> Result<Bytes, Error> {
+    let raw = match &block.copy {
+        BlockCopy::Memory(copy) => chunk.raw_with(|bytes| copy.facts.memory.reader_buffer(bytes)),
+        BlockCopy::Disk(read) => read.raw(chunk),
+    };
+    raw.map_err(|source| {
+        if let Some(owner) = block.facts().owner.upgrade() {
+            match &block.copy {
+                BlockCopy::Memory(copy) => owner.discard_memory(copy),
+                BlockCopy::Disk(read) => owner.discard_disk(read.partition, &read.listed),
+            }
+        }
+        block.facts().chunk_error(block.id().partition, block.residence(), index, source)
+    })
+}
