@@ -95,7 +95,7 @@ const FAULT_AROUND_BYTES: u64 = 64 << 10;
 /// Larger extents are unmapped one by one: it interrupts every processor the process runs on.
 const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// What small extents keep mapped at most after they were read: part of the process's resident memory.
-const MAPPED_BYTES_MAX: u64 = 16 << 20;
+const MAPPED_BYTES_MAX: u64 = 8 << 20;
 
 /// Writes extents to disk and hands them out as bytes of a mapping.
 ///
