@@ -184,7 +184,7 @@ impl Drop for Inner {
 impl Inner {
     fn remove_data(&self) -> Result<(), Error> {
         let dir = layout::attempt_dir(&self.dataset, self.id);
-        self.shared.run(Step::RemoveData, &dir, || self.shared.data.remove_all(&dir))
+        self.shared.run(Step::RemoveData, &dir, || self.shared.objects.remove_all(&dir))
     }
 
     fn finished(&self, partition: u32) -> Result<Part, Error> {

@@ -113,7 +113,7 @@ impl CheckpointStore {
         shared.run(Step::RemoveManifest, &object, || shared.commits.remove(dataset, generation))?;
         let Some(attempt) = attempt else { return Ok(()) };
         let dir = layout::attempt_dir(dataset, attempt);
-        shared.run(Step::RemoveData, &dir, || shared.data.remove_all(&dir))
+        shared.run(Step::RemoveData, &dir, || shared.objects.remove_all(&dir))
     }
 
     /// Removes all checkpoints of a dataset but the newest `keep`, the oldest first; gives the generations removed.
@@ -171,7 +171,11 @@ impl Shared {
             let object = &candidate.orphan.object;
             if !options.dry_run {
                 self.run(Step::RemoveData, object, || {
-                    if candidate.is_dir { self.data.remove_all(object) } else { self.data.remove(object) }
+                    if candidate.is_dir {
+                        self.objects.remove_all(object)
+                    } else {
+                        self.objects.remove(object)
+                    }
                 })?;
             }
             orphans.push(candidate.orphan);
@@ -183,7 +187,7 @@ impl Shared {
     fn candidates(&self, dataset: &str, grace: Duration) -> Result<Vec<Candidate>, Error> {
         let now = SystemTime::now();
         let old_enough = |attempt: &AttemptId| attempt.age(now) >= grace;
-        let list = |dir: &str| self.run(Step::ListData, dir, || self.data.list(dir));
+        let list = |dir: &str| self.run(Step::ListData, dir, || self.objects.list(dir));
         let mut candidates = Vec::new();
         let commits_dir = layout::commits_dir(dataset);
         for entry in list(&commits_dir)?.into_iter().filter(|entry| !entry.is_dir) {

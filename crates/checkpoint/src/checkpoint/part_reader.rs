@@ -11,14 +11,11 @@ use larder_blockstore::format::{BlockHeader, Chunk, Compression, TRAILER_BYTES};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::Records;
-use crate::data::DataReader;
 use crate::error::{PartError, Place};
 use crate::manifest::Part;
+use crate::objects::ObjectReader;
 use crate::store::Shared;
 use crate::{Error, Step};
-
-/// Small chunks are read together, up to so many bytes. OpenDAL reads as many without a second copy.
-const BATCH_BYTES: u64 = 2 << 20;
 
 /// Read from the end of a part in one go, in the hope that all of its header is in there.
 const HEADER_GUESS_BYTES: u64 = 16 << 10;
@@ -30,7 +27,7 @@ pub struct PartReader {
     shared: Arc<Shared>,
     object: String,
     partition: u32,
-    file: DataReader,
+    file: Box<dyn ObjectReader>,
     header: BlockHeader,
     header_bytes: Bytes,
     next: usize,
@@ -55,12 +52,12 @@ impl PartReader {
             Error::Part { at, partition, source }
         };
         let opened = shared.steps.run(Step::OpenPart, &object, || {
-            let found = shared.data.len(&object)?;
+            let found = shared.objects.len(&object)?;
             if found != part.bytes {
                 return Ok(Err(PartError::Length { expected: part.bytes, found }));
             }
-            let file = shared.data.reader(&object)?;
-            Ok(read_header(&file, part)?.map(|header| (file, header)))
+            let file = shared.objects.reader(&object)?;
+            Ok(read_header(&*file, part)?.map(|header| (file, header)))
         });
         let (file, header_bytes) = match opened {
             Ok(Ok(opened)) => opened,
@@ -158,9 +155,10 @@ impl PartReader {
     /// Reads chunk `index` and as many of its followers as fit in a batch.
     fn read_batch(&self, index: usize) -> Result<Bytes, Error> {
         let mut end = self.offset;
+        let batch_bytes = self.shared.objects.batch_bytes();
         for info in self.header.chunks.iter().skip(index) {
             let chunk_end = end + u64::from(info.stored_len);
-            if end > self.offset && chunk_end - self.offset > BATCH_BYTES {
+            if end > self.offset && chunk_end - self.offset > batch_bytes {
                 break;
             }
             end = chunk_end;
@@ -210,7 +208,7 @@ impl fmt::Debug for PartReader {
 }
 
 /// The bytes of the header at the end of a part, whose length was found right.
-fn read_header(file: &DataReader, part: &Part) -> io::Result<Result<Bytes, PartError>> {
+fn read_header(file: &dyn ObjectReader, part: &Part) -> io::Result<Result<Bytes, PartError>> {
     let tail = file.read(part.bytes.saturating_sub(HEADER_GUESS_BYTES)..part.bytes)?;
     let header_len = match BlockHeader::len_from_trailer(&tail) {
         Ok(len) => len,
