@@ -1,6 +1,8 @@
 //! Behaviours of checkpoints, one file a subject.
 
 #[cfg(test)]
+mod backends;
+#[cfg(test)]
 mod children;
 #[cfg(test)]
 mod cleanup;
@@ -18,5 +20,7 @@ mod failures;
 mod race;
 #[cfg(test)]
 mod round_trip;
+#[cfg(test)]
+mod servers;
 #[cfg(test)]
 mod support;
