@@ -115,36 +115,6 @@ impl CheckpointStore {
         let dir = layout::attempt_dir(dataset, attempt);
         shared.run(Step::RemoveData, &dir, || shared.objects.remove_all(&dir))
     }
-
-    /// Removes all checkpoints of a dataset but the newest `keep`, the oldest first; gives the generations removed.
-    ///
-    /// Opens the newest before, and removes nothing when that fails.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when `keep` is 0, else as [`latest`](Self::latest) and
-    /// [`remove_generation`](Self::remove_generation).
-    pub fn keep_last(&self, dataset: &str, keep: usize) -> Result<Vec<u64>, Error> {
-        if keep == 0 {
-            let reason =
-                "keep_last keeps at least 1 checkpoint; remove_generation removes the last".to_owned();
-            return Err(Error::Invalid { reason });
-        }
-        let Some(newest) = self.latest(dataset)? else { return Ok(Vec::new()) };
-        let mut generations = self.generations(dataset)?;
-        // What was committed after the newest was opened is not vouched for, and kept besides.
-        generations.retain(|&generation| generation <= newest.generation());
-        generations.truncate(generations.len().saturating_sub(keep));
-        let mut removed = Vec::new();
-        for generation in generations {
-            match self.remove_generation(dataset, generation) {
-                Ok(()) => removed.push(generation),
-                // Someone else was faster.
-                Err(Error::NotFound { .. }) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(removed)
-    }
 }
 
 struct Candidate {

@@ -45,6 +45,7 @@ mod objects;
 mod open;
 #[cfg(test)]
 mod power_cut;
+mod retention;
 mod retry;
 mod runtime;
 mod settings;
@@ -62,6 +63,7 @@ pub use error::{Error, ManifestError, PartError, Place};
 pub use layout::NAME_BYTES_MAX;
 pub use manifest::{Manifest, PARTITIONS_MAX, Part, Partitioner};
 pub use open::Builder;
+pub use retention::{RetentionOptions, RetentionReport};
 pub use spec::Spec;
 pub use step::{HookAction, Step};
 pub use store::{CheckpointStore, ORPHAN_GRACE_DEFAULT};

@@ -44,6 +44,10 @@ pub enum Step {
     ReadManifest,
     /// Writes the hint at the newest generation.
     WriteLatest,
+    /// Reads or writes a pin: the name of a generation that retention spares.
+    Pin,
+    /// Removes a pin.
+    Unpin,
     /// Removes an unfinished part.
     DiscardPart,
     /// Removes a manifest.
@@ -77,6 +81,8 @@ impl fmt::Display for Step {
             Self::RemoveTemporary => "remove the temporary manifest for",
             Self::ReadManifest => "read",
             Self::WriteLatest => "write",
+            Self::Pin => "read or write",
+            Self::Unpin => "remove",
             Self::DiscardPart => "remove unfinished",
             Self::RemoveManifest | Self::RemoveData => "remove",
             Self::ListData => "list",

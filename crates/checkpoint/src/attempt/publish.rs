@@ -205,7 +205,7 @@ impl Inner {
     /// The hint is for people and for listings that are slow; nothing depends on it, so it may fail.
     fn write_hint(&self) {
         let object = layout::latest(&self.dataset);
-        let hint = Bytes::from(format!("{:020}\n", self.generation));
+        let hint = Bytes::from(layout::encode_generation(self.generation));
         let objects = &self.shared.objects;
         let _ = self
             .shared

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +21,8 @@ use crate::{Error, Step};
 /// Read from the end of a part in one go, in the hope that all of its header is in there.
 const HEADER_GUESS_BYTES: u64 = 16 << 10;
 
-/// The chunks of one part, in order, each verified. Holds about 2 MiB, or one chunk where that is larger.
+/// The chunks of one part, in order, each verified. Holds about 2 MiB of a file, 8 MiB of an object on a server, or one
+/// chunk where that is larger.
 ///
 /// After an error it is at its end: what came before is right, but not all.
 pub struct PartReader {
@@ -31,6 +33,8 @@ pub struct PartReader {
     header: BlockHeader,
     header_bytes: Bytes,
     next: usize,
+    /// The chunk before which it ends.
+    end: usize,
     /// Where the next chunk starts.
     offset: u64,
     /// Read ahead, from `offset` on.
@@ -74,6 +78,7 @@ impl PartReader {
             object,
             partition,
             file,
+            end: header.chunks.len(),
             header,
             header_bytes,
             next: 0,
@@ -99,7 +104,71 @@ impl PartReader {
     /// # Errors
     /// [`Error::WrongCodec`] when they were not written by this codec.
     pub fn records<T: 'static>(self, codec: Arc<dyn Codec<T>>) -> Result<Records<T>, Error> {
-        Records::start(self, codec)
+        let all = self.header.records();
+        Records::start(self, codec, 0, all)
+    }
+
+    /// Decodes some records of the part, counted from its first. Reads the chunks that hold them and no others; to
+    /// be called before a chunk was read.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use larder_blockstore::codec::{Bincode, CodecId};
+    /// # use larder_checkpoint::{CheckpointStore, Error, Spec};
+    /// # let store = CheckpointStore::open("memory://range")?;
+    /// # let attempt = store.begin("squares", Spec::new(1, CodecId::BINCODE))?;
+    /// # let mut records = attempt.part(0)?.records::<u64>(Arc::new(Bincode))?;
+    /// # (0..1000).try_for_each(|n| records.push(&(n * n)))?;
+    /// # records.finish()?;
+    /// # let checkpoint = attempt.commit()?;
+    /// let some = checkpoint.read_part(0)?.record_range::<u64>(Arc::new(Bincode), 500..503)?;
+    /// assert_eq!(some.collect::<Result<Vec<_>, _>>()?, [250_000, 251_001, 252_004]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the part has no such records, or was read from already; [`Error::WrongCodec`].
+    pub fn record_range<T: 'static>(
+        mut self,
+        codec: Arc<dyn Codec<T>>,
+        range: Range<u64>,
+    ) -> Result<Records<T>, Error> {
+        let records = self.header.records();
+        let invalid = |what: String| {
+            Err(Error::Invalid { reason: format!("{}: {what}", self.shared.address.join(&self.object)) })
+        };
+        if range.start > range.end || range.end > records {
+            return invalid(format!("there are {records} records, not {}..{}", range.start, range.end));
+        }
+        if self.next > 0 {
+            return invalid("a range of records is asked for before a chunk is read".to_owned());
+        }
+        let skip = self.narrow(&range);
+        Records::start(self, codec, skip, range.end - range.start)
+    }
+
+    /// Leaves out the chunks that hold nothing of the range; how many records come before it in the first that is
+    /// left.
+    fn narrow(&mut self, range: &Range<u64>) -> u64 {
+        let (mut first, mut offset, mut before) = (0, 0, 0);
+        let mut chunks = self.header.chunks.iter().peekable();
+        while let Some(chunk) = chunks.next_if(|chunk| before + u64::from(chunk.records) <= range.start) {
+            (first, offset, before) =
+                (first + 1, offset + u64::from(chunk.stored_len), before + u64::from(chunk.records));
+        }
+        let (mut end, mut counted) = (first, before);
+        for chunk in chunks {
+            if counted >= range.end {
+                break;
+            }
+            (end, counted) = (end + 1, counted + u64::from(chunk.records));
+        }
+        (self.next, self.offset, self.end) = (first, offset, end);
+        range.start - before
+    }
+
+    pub(super) fn next_chunk(&self) -> usize {
+        self.next
     }
 
     pub(super) fn place(&self) -> Box<Place> {
@@ -137,7 +206,7 @@ impl PartReader {
     }
 
     fn read_chunk(&mut self, index: usize) -> Result<Option<Chunk>, Error> {
-        let Some(&info) = self.header.chunks.get(index) else { return Ok(None) };
+        let Some(&info) = self.header.chunks.get(index).filter(|_| index < self.end) else { return Ok(None) };
         let len = usize::try_from(info.stored_len).unwrap_or(usize::MAX);
         if self.batch.len() < len {
             self.batch = self.read_batch(index)?;
@@ -156,7 +225,7 @@ impl PartReader {
     fn read_batch(&self, index: usize) -> Result<Bytes, Error> {
         let mut end = self.offset;
         let batch_bytes = self.shared.objects.batch_bytes();
-        for info in self.header.chunks.iter().skip(index) {
+        for info in self.header.chunks.iter().take(self.end).skip(index) {
             let chunk_end = end + u64::from(info.stored_len);
             if end > self.offset && chunk_end - self.offset > batch_bytes {
                 break;
@@ -182,7 +251,7 @@ impl Iterator for PartReader {
                 chunk.map(Ok)
             }
             Err(e) => {
-                self.next = self.header.chunks.len();
+                self.next = self.end;
                 Some(Err(e))
             }
         }
@@ -190,7 +259,7 @@ impl Iterator for PartReader {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         // An error takes the place of all that would follow.
-        let left = self.header.chunks.len().saturating_sub(self.next);
+        let left = self.end.saturating_sub(self.next);
         (usize::from(left > 0), Some(left))
     }
 }
