@@ -17,6 +17,8 @@ mod damage;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod race;
 #[cfg(test)]
 mod round_trip;
