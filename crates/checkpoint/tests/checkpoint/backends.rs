@@ -40,10 +40,6 @@ impl Kind {
         }
     }
 
-    pub(crate) fn is_server(self) -> bool {
-        matches!(self, Self::S3 | Self::Hdfs)
-    }
-
     /// An empty store of this kind, if it can be had here.
     pub(crate) fn fresh(self) -> Option<Site> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -189,13 +185,18 @@ impl Site {
     }
 }
 
-/// A request to the S3 server, without any credentials: its status and its answer.
+/// A test server looks whether a request is signed, and not how.
+const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
+                      SignedHeaders=host, Signature=0";
+
+/// A request to the S3 server: its status and its answer.
 pub(crate) fn http(method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let endpoint = std::env::var(S3).unwrap();
     let host = endpoint.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
     let mut stream = TcpStream::connect(&host).unwrap();
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: {SIGNED}\r\n");
+    let head = format!("{head}Content-Length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body).unwrap();
     let mut answer = Vec::new();

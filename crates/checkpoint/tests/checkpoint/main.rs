@@ -21,6 +21,8 @@ mod faults;
 #[cfg(test)]
 mod race;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod round_trip;
 #[cfg(test)]
 mod servers;
