@@ -53,7 +53,7 @@ impl Failure {
         Self { kind, message: message.into(), retryable: true }
     }
 
-    fn timed_out(after: Duration) -> Self {
+    pub(crate) fn timed_out(after: Duration) -> Self {
         let message = format!("no answer in {:.1} s", after.as_secs_f64());
         Self::passing(io::ErrorKind::TimedOut, message)
     }
@@ -110,6 +110,24 @@ impl Patience {
     /// Makes a request once.
     pub(crate) fn once<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> io::Result<T> {
         block_on(async { timed(self.operation, request).await.map_err(io::Error::from) })
+    }
+
+    /// Makes one request of several that a step consists of.
+    #[cfg(feature = "hdfs")]
+    pub(crate) async fn request<T, E>(
+        &self,
+        request: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure>
+    where
+        Failure: From<E>,
+    {
+        timed(self.operation, async { request.await.map_err(Failure::from) }).await
+    }
+
+    /// For a step of many requests, each of which has its own time-out.
+    #[cfg(any(feature = "s3", feature = "hdfs"))]
+    pub(crate) fn of_many_requests(&self) -> Self {
+        Self { operation: self.total, ..*self }
     }
 
     /// Makes requests that are repeated elsewhere, for as long as a step may take.

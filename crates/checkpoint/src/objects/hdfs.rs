@@ -112,11 +112,15 @@ impl Hdfs {
     pub(crate) fn list_dir(&self, dir: &str) -> io::Result<Vec<Entry>> {
         let path = self.path(dir);
         let path = if path.is_empty() { "/" } else { &path };
-        let whole = Patience { operation: self.patience.total, ..self.patience };
-        let listed = whole.retry(|| async {
-            match self.client.list_status(path, false).await.map_err(|e| failure(&e)) {
-                Err(e) if e.kind == io::ErrorKind::NotFound => Ok(Vec::new()),
-                listed => listed,
+        let listed = self.patience.of_many_requests().retry(|| async {
+            let (pages, mut listed) = (self.client.list_status_iter(path, false), Vec::new());
+            loop {
+                match self.patience.request(async { pages.next().await.transpose() }).await {
+                    Ok(Some(status)) => listed.push(status),
+                    Ok(None) => return Ok(listed),
+                    Err(e) if e.kind == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    Err(e) => return Err(e),
+                }
             }
         })?;
         let entry = |status: FileStatus| {
@@ -205,6 +209,12 @@ pub(crate) fn failure(error: &HdfsError) -> Failure {
     };
     let message = if class.is_empty() { error.to_string() } else { format!("{class}: {words}") };
     Failure { kind, message, retryable }
+}
+
+impl From<HdfsError> for Failure {
+    fn from(error: HdfsError) -> Self {
+        failure(&error)
+    }
 }
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Objects of a bucket, through OpenDAL: parts by concurrent multipart uploads, everything else by single requests.
 //!
-//! Two operators stand on one service. Single requests go through the plain one and are repeated by [`Patience`].
-//! Uploads go through the layered one, because only OpenDAL can repeat one piece of an upload: time-outs inside,
+//! Three operators stand on one service. Single requests go through the plain one and are repeated by [`Patience`]; so
+//! are calls of many requests, through one that gives each its time-out. Uploads go through the one that also retries, because only OpenDAL can repeat one piece of an upload: time-outs inside,
 //! retries outside, in the order its documentation asks for.
 
 use std::error::Error as _;
@@ -27,6 +27,7 @@ const REGION_DEFAULT: &str = "us-east-1";
 #[derive(Clone)]
 pub(crate) struct S3 {
     plain: Operator,
+    timed: Operator,
     streaming: Operator,
     pub(crate) patience: Patience,
     concurrency: usize,
@@ -47,8 +48,10 @@ impl S3 {
             .with_min_delay(patience.pause)
             .with_max_delay(PAUSE_MAX)
             .with_jitter();
+        let timed = plain.clone().layer(timeouts);
         Ok(Self {
-            streaming: plain.clone().layer(timeouts).layer(retries),
+            streaming: timed.clone().layer(retries),
+            timed,
             plain,
             patience,
             concurrency: settings.concurrency.max(1),
@@ -98,8 +101,9 @@ impl S3 {
     pub(crate) fn list_dir(&self, dir: &str) -> io::Result<Vec<Entry>> {
         let dir = if dir.is_empty() { String::new() } else { format!("{dir}/") };
         let listed = self
-            .many_requests()
-            .retry(|| async { self.plain.list(&dir).await.map_err(|e| self.failure(&e)) })?;
+            .patience
+            .of_many_requests()
+            .retry(|| async { self.timed.list(&dir).await.map_err(|e| self.failure(&e)) })?;
         let mut entries: Vec<_> = listed
             .into_iter()
             .filter(|entry| entry.path().trim_matches('/') != dir.trim_matches('/'))
@@ -113,13 +117,11 @@ impl S3 {
         Ok(entries)
     }
 
-    /// For calls that OpenDAL makes of as many requests as it takes.
-    fn many_requests(&self) -> Patience {
-        Patience { operation: self.patience.total, ..self.patience }
-    }
-
     /// What went wrong, in words for people: OpenDAL's own have the request's headers in them.
     fn failure(&self, error: &opendal::Error) -> Failure {
+        if error.is_temporary() && error.message().ends_with("timeout reached") {
+            return Failure::timed_out(self.patience.operation);
+        }
         let kind = io_kind(error.kind());
         let mut message = said(error.message());
         let mut source = error.source();
@@ -239,8 +241,9 @@ impl Objects for S3Objects {
 
     fn remove_all(&self, dir: &str) -> io::Result<()> {
         let (s3, dir) = (&self.0, format!("{dir}/"));
-        s3.many_requests()
-            .retry(|| async { s3.plain.delete_with(&dir).recursive(true).await.map_err(|e| s3.failure(&e)) })
+        s3.patience
+            .of_many_requests()
+            .retry(|| async { s3.timed.delete_with(&dir).recursive(true).await.map_err(|e| s3.failure(&e)) })
     }
 
     /// The pieces on their way, the one that waits for them and the one that is being filled.

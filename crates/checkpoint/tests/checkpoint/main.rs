@@ -19,6 +19,8 @@ mod failures;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod race;
 #[cfg(test)]
 mod retention;
