@@ -193,8 +193,12 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Address`], [`Error::Scheme`], [`Error::Feature`] and [`Error::Configuration`].
-    pub fn open(mut self) -> Result<CheckpointStore, Error> {
+    pub fn open(self) -> Result<CheckpointStore, Error> {
         let address: Address = self.address.parse()?;
+        let steps = match address.backend() {
+            Backend::Fs { .. } | Backend::Memory { .. } => self.steps.clone(),
+            _ => self.steps.clone().timeout(self.settings.patience.operation),
+        };
         let (objects, commits) = match address.backend() {
             Backend::Fs { .. } => self.fs(&address)?,
             Backend::Memory { name } => {
@@ -205,14 +209,14 @@ impl Builder {
                     Arc::new(commits) as Arc<dyn CommitStore>,
                 )
             }
-            Backend::S3 { bucket, prefix } => self.s3(&address, bucket, prefix)?,
-            Backend::Hdfs { authority, path } => self.hdfs(&address, authority, path)?,
+            Backend::S3 { bucket, prefix } => self.s3(&address, bucket, prefix, &steps)?,
+            Backend::Hdfs { authority, path } => self.hdfs(&address, authority, path, &steps)?,
         };
         Ok(CheckpointStore::new(Shared {
             objects,
             commits: self.commits.unwrap_or(commits),
             address,
-            steps: self.steps,
+            steps,
             orphan_grace: self.orphan_grace,
             patience: self.settings.patience,
         }))
@@ -229,7 +233,7 @@ impl Builder {
     }
 
     #[cfg(feature = "s3")]
-    fn s3(&mut self, address: &Address, bucket: &Arc<str>, prefix: &str) -> Result<Opened, Error> {
+    fn s3(&self, address: &Address, bucket: &Arc<str>, prefix: &str, steps: &Steps) -> Result<Opened, Error> {
         use crate::commit::{Exclusive, S3CommitStore};
         use crate::objects::{S3, S3Objects};
 
@@ -240,30 +244,34 @@ impl Builder {
             (false, true) => Exclusive::Probed,
             (false, false) => Exclusive::Trusted,
         };
-        self.steps = std::mem::take(&mut self.steps).timeout(self.settings.patience.operation);
-        let commits = S3CommitStore::new(s3.clone(), self.steps.clone(), exclusive);
+        let commits = S3CommitStore::new(s3.clone(), steps.clone(), exclusive);
         Ok((Box::new(S3Objects(s3)), Arc::new(commits)))
     }
 
     #[cfg(not(feature = "s3"))]
-    fn s3(&self, address: &Address, _: &Arc<str>, _: &str) -> Result<Opened, Error> {
+    fn s3(&self, address: &Address, _: &Arc<str>, _: &str, _: &Steps) -> Result<Opened, Error> {
         Err(Error::Feature { address: address.to_string(), feature: "s3" })
     }
 
     #[cfg(feature = "hdfs")]
-    fn hdfs(&mut self, address: &Address, authority: &str, path: &Arc<str>) -> Result<Opened, Error> {
+    fn hdfs(
+        &self,
+        address: &Address,
+        authority: &str,
+        path: &Arc<str>,
+        steps: &Steps,
+    ) -> Result<Opened, Error> {
         use crate::commit::HdfsCommitStore;
         use crate::objects::{Hdfs, HdfsObjects};
 
         let opened = Hdfs::new(authority, path, &self.settings);
         let hdfs = opened.map_err(|source| Error::Configuration { address: address.to_string(), source })?;
-        self.steps = std::mem::take(&mut self.steps).timeout(self.settings.patience.operation);
-        let commits = HdfsCommitStore::new(hdfs.clone(), self.steps.clone());
+        let commits = HdfsCommitStore::new(hdfs.clone(), steps.clone());
         Ok((Box::new(HdfsObjects(hdfs)), Arc::new(commits)))
     }
 
     #[cfg(not(feature = "hdfs"))]
-    fn hdfs(&self, address: &Address, _: &str, _: &Arc<str>) -> Result<Opened, Error> {
+    fn hdfs(&self, address: &Address, _: &str, _: &Arc<str>, _: &Steps) -> Result<Opened, Error> {
         Err(Error::Feature { address: address.to_string(), feature: "hdfs" })
     }
 }

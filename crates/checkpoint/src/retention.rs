@@ -145,10 +145,10 @@ impl CheckpointStore {
             }
             None => Ok(Duration::MAX),
         };
-        if let Some(limit) = options.younger_than {
-            if age(generation)? < limit {
-                return Ok(true);
-            }
+        if let Some(limit) = options.younger_than
+            && age(generation)? < limit
+        {
+            return Ok(true);
         }
         match superseded_by.filter(|_| !options.reader_grace.is_zero()) {
             Some(newer) => Ok(age(newer)? < options.reader_grace),

@@ -8,7 +8,10 @@ use crate::retry::Patience;
 
 /// Something that is printed nowhere.
 #[derive(Clone, Default)]
-pub(crate) struct Secret(pub(crate) String);
+pub(crate) struct Secret(
+    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "nothing else has a secret"))]
+    pub(crate)  String,
+);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,14 +20,11 @@ impl fmt::Debug for Secret {
 }
 
 /// The least size of a piece of a multipart upload, by S3's rules.
+#[cfg(feature = "s3")]
 pub(crate) const CHUNK_BYTES_MIN: usize = 5 << 20;
 
 /// Settings for a server.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(any(feature = "s3", feature = "hdfs")),
-    expect(dead_code, reason = "no server is compiled in")
-)]
 pub(crate) struct Settings {
     pub(crate) patience: Patience,
     /// Pieces of one part that are uploaded at the same time.

@@ -124,7 +124,6 @@ impl Steps {
         Self { hook: Some(Arc::new(hook)), timeout: None }
     }
 
-    #[cfg(any(feature = "s3", feature = "hdfs"))]
     pub(crate) fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
     }

@@ -19,6 +19,9 @@ mod failures;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod features;
+#[cfg(test)]
+#[cfg(any(feature = "s3", feature = "hdfs"))]
 mod network;
 #[cfg(test)]
 mod race;

@@ -135,7 +135,7 @@ fn cleanup_spares_a_writer_at_work_on_any_backend() {
 fn noise(seed: u64, bytes: usize) -> Chunk {
     let mut random = fastrand::Rng::with_seed(seed);
     let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(bytes).collect();
-    Chunk::seal(bytes.into(), 1, Compression::None)
+    Chunk::seal(bytes, 1, Compression::None)
 }
 
 fn begin_noise(store: &CheckpointStore) -> Attempt {
