@@ -78,6 +78,25 @@ pub(crate) trait ObjectWriter: Send {
 pub(crate) trait ObjectReader: Send + Sync {
     /// The bytes of a range; [`io::ErrorKind::UnexpectedEof`] when the object ends before it.
     fn read(&self, range: Range<u64>) -> io::Result<Bytes>;
+
+    /// Starts to read a range that will be asked for next, where waiting for it takes longer than reading it.
+    fn read_ahead(&self, range: Range<u64>) -> Option<Box<dyn ReadAhead>> {
+        let _ = range;
+        None
+    }
+}
+
+/// A read that is under way; dropping it ends it.
+pub(crate) trait ReadAhead: Send + Sync {
+    /// As [`ObjectReader::read`].
+    fn wait(self: Box<Self>) -> io::Result<Bytes>;
+}
+
+#[cfg(any(feature = "s3", feature = "hdfs"))]
+impl ReadAhead for crate::runtime::Background<Bytes> {
+    fn wait(self: Box<Self>) -> io::Result<Bytes> {
+        Self::wait(*self)
+    }
 }
 
 /// What a listing says of one object.

@@ -14,15 +14,15 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 use super::Records;
 use crate::error::{PartError, Place};
 use crate::manifest::Part;
-use crate::objects::ObjectReader;
+use crate::objects::{ObjectReader, ReadAhead};
 use crate::store::Shared;
 use crate::{Error, Step};
 
 /// Read from the end of a part in one go, in the hope that all of its header is in there.
 const HEADER_GUESS_BYTES: u64 = 16 << 10;
 
-/// The chunks of one part, in order, each verified. Holds about 2 MiB of a file, 8 MiB of an object on a server, or one
-/// chunk where that is larger.
+/// The chunks of one part, in order, each verified. Holds about 2 MiB of a file, 16 MiB of an object on a server
+/// (half of it on its way), or one chunk where that is larger.
 ///
 /// After an error it is at its end: what came before is right, but not all.
 pub struct PartReader {
@@ -37,8 +37,10 @@ pub struct PartReader {
     end: usize,
     /// Where the next chunk starts.
     offset: u64,
-    /// Read ahead, from `offset` on.
+    /// What was read, from `offset` on.
     batch: Bytes,
+    /// What is read meanwhile, and from where on.
+    ahead: Option<(Range<u64>, Box<dyn ReadAhead>)>,
 }
 
 impl PartReader {
@@ -84,6 +86,7 @@ impl PartReader {
             next: 0,
             offset: 0,
             batch: Bytes::new(),
+            ahead: None,
         })
     }
 
@@ -221,23 +224,37 @@ impl PartReader {
         Ok(Some(chunk))
     }
 
-    /// Reads chunk `index` and as many of its followers as fit in a batch.
-    fn read_batch(&self, index: usize) -> Result<Bytes, Error> {
-        let mut end = self.offset;
-        let batch_bytes = self.shared.objects.batch_bytes();
-        for info in self.header.chunks.iter().take(self.end).skip(index) {
-            let chunk_end = end + u64::from(info.stored_len);
-            if end > self.offset && chunk_end - self.offset > batch_bytes {
-                break;
-            }
-            end = chunk_end;
-        }
-        let read = self.shared.steps.run(Step::ReadPart, &self.object, || self.file.read(self.offset..end));
-        read.map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged(PartError::Shrunk { needed: end }),
+    /// Reads chunk `index` and as many of its followers as fit in a batch, and starts to read the next batch.
+    fn read_batch(&mut self, index: usize) -> Result<Bytes, Error> {
+        let (range, next) = self.batch_range(index, self.offset);
+        let ahead = self.ahead.take().filter(|(ahead, _)| *ahead == range);
+        let read = self.shared.steps.run(Step::ReadPart, &self.object, || match ahead {
+            Some((_, ahead)) => ahead.wait(),
+            None => self.file.read(range.clone()),
+        });
+        let batch = read.map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(PartError::Shrunk { needed: range.end }),
             io::ErrorKind::NotFound => self.damaged(PartError::Missing),
             _ => Error::io(self.place(), None, e),
-        })
+        })?;
+        let (following, _) = self.batch_range(next, range.end);
+        if !following.is_empty() {
+            self.ahead = self.file.read_ahead(following.clone()).map(|ahead| (following, ahead));
+        }
+        Ok(batch)
+    }
+
+    /// The bytes of the batch that begins with chunk `index` at `offset`, and the first chunk after it.
+    fn batch_range(&self, index: usize, offset: u64) -> (Range<u64>, usize) {
+        let (mut end, mut next) = (offset, index);
+        for info in self.header.chunks.iter().take(self.end).skip(index) {
+            let chunk_end = end + u64::from(info.stored_len);
+            if end > offset && chunk_end - offset > self.shared.objects.batch_bytes() {
+                break;
+            }
+            (end, next) = (chunk_end, next + 1);
+        }
+        (offset..end, next)
     }
 }
 

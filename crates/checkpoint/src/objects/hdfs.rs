@@ -16,10 +16,10 @@ use hdfs_native::file::{FileReader, FileWriter};
 use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions};
 use parking_lot::Mutex;
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects, below};
+use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, below};
 use crate::address::with_port;
 use crate::retry::{Failure, Patience};
-use crate::runtime::block_on;
+use crate::runtime::{Background, block_on};
 use crate::settings::Settings;
 
 /// Every read asks a data node for a stream of its own, so it should be worth it.
@@ -241,7 +241,7 @@ impl Objects for HdfsObjects {
     }
 
     fn reader(&self, path: &str) -> io::Result<Box<dyn ObjectReader>> {
-        Ok(Box::new(Read { hdfs: self.0.clone(), path: self.0.path(path), file: Mutex::new(None) }))
+        Ok(Box::new(Read { hdfs: self.0.clone(), path: self.0.path(path), file: Arc::default() }))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
@@ -307,33 +307,33 @@ impl Drop for Stream {
     }
 }
 
+#[derive(Clone)]
 struct Read {
     hdfs: Hdfs,
     path: String,
     /// Opened by the first read: where its blocks are.
-    file: Mutex<Option<Arc<FileReader>>>,
+    file: Arc<Mutex<Option<Arc<FileReader>>>>,
 }
 
 impl Read {
     async fn open(&self) -> Result<Arc<FileReader>, Failure> {
-        if let Some(file) = &*self.file.lock() {
-            return Ok(Arc::clone(file));
+        let known = self.file.lock().clone();
+        if let Some(file) = known {
+            return Ok(file);
         }
-        let file = Arc::new(self.hdfs.client.read(&self.path).await.map_err(|e| failure(&e))?);
+        let file = Arc::new(self.hdfs.client.read(&self.path).await?);
         *self.file.lock() = Some(Arc::clone(&file));
         Ok(file)
     }
-}
 
-impl ObjectReader for Read {
-    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+    async fn get(self, range: Range<u64>) -> io::Result<Bytes> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
         let too_far = || Failure::new(io::ErrorKind::UnexpectedEof, "the file ends before");
         let ends = [range.start, range.end].map(usize::try_from);
         let [Ok(start), Ok(end)] = ends else { return Err(too_far().into()) };
-        self.hdfs.patience.retry(|| async move {
+        let request = || async {
             let file = self.open().await?;
             if end > file.file_length() {
                 return Err(too_far());
@@ -344,6 +344,18 @@ impl ObjectReader for Read {
                 *self.file.lock() = None;
                 failure(&e)
             })
-        })
+        };
+        self.hdfs.patience.retrying(request).await
+    }
+}
+
+impl ObjectReader for Read {
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        block_on(self.clone().get(range))
+    }
+
+    fn read_ahead(&self, range: Range<u64>) -> Option<Box<dyn ReadAhead>> {
+        let started = Background::start(self.clone().get(range));
+        started.ok().map(|read| Box::new(read) as Box<dyn ReadAhead>)
     }
 }

@@ -15,9 +15,9 @@ use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::options::WriteOptions;
 use opendal::{ErrorKind, Operator};
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects};
+use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead};
 use crate::retry::{Failure, PAUSE_MAX, Patience};
-use crate::runtime::block_on;
+use crate::runtime::{Background, block_on};
 use crate::settings::{CHUNK_BYTES_MIN, Settings, from_environment};
 
 /// Any region will do where an endpoint is given; AWS itself answers requests for another with its name.
@@ -279,22 +279,35 @@ impl ObjectWriter for Upload {
     }
 }
 
+#[derive(Clone)]
 struct Download {
     s3: S3,
     path: String,
 }
 
-impl ObjectReader for Download {
-    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+impl Download {
+    async fn get(self, range: Range<u64>) -> io::Result<Bytes> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let s3 = &self.s3;
-        let bytes = s3.patience.retry(|| async {
-            let read = s3.plain.read_with(&self.path).range(range.clone()).await;
+        let Self { s3, path } = &self;
+        let request = || async {
+            let read = s3.plain.read_with(path).range(range.clone()).await;
             read.map(|buffer| buffer.to_bytes()).map_err(|e| s3.failure(&e))
-        })?;
+        };
+        let bytes = s3.patience.retrying(request).await?;
         let complete = bytes.len() as u64 == range.end - range.start;
         if complete { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+impl ObjectReader for Download {
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        block_on(self.clone().get(range))
+    }
+
+    fn read_ahead(&self, range: Range<u64>) -> Option<Box<dyn ReadAhead>> {
+        let started = Background::start(self.clone().get(range));
+        started.ok().map(|read| Box::new(read) as Box<dyn ReadAhead>)
     }
 }

@@ -28,30 +28,36 @@ impl Failure {
 
 impl Patience {
     /// Makes a request that may be repeated, until it succeeds, fails for good or the time is up.
-    pub(crate) fn retry<T, F>(&self, mut request: impl FnMut() -> F) -> io::Result<T>
+    pub(crate) fn retry<T, F>(&self, request: impl FnMut() -> F) -> io::Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        block_on(async {
-            let started = Instant::now();
-            let mut tries = 1;
-            let mut pause = self.pause;
-            loop {
-                let left = self.total.saturating_sub(started.elapsed());
-                let failure = match timed(self.operation.min(left), request()).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(failure) => failure,
-                };
-                let wait = pause.mul_f64(0.5 + fastrand::f64());
-                let over = tries >= self.tries || started.elapsed() + wait >= self.total;
-                if !failure.retryable || over {
-                    return Err(gave_up(failure, tries, started.elapsed()));
-                }
-                tokio::time::sleep(wait).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-                tries += 1;
+        block_on(self.retrying(request))
+    }
+
+    /// The same, for a task.
+    pub(crate) async fn retrying<T, F>(&self, mut request: impl FnMut() -> F) -> io::Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let started = Instant::now();
+        let mut tries = 1;
+        let mut pause = self.pause;
+        loop {
+            let left = self.total.saturating_sub(started.elapsed());
+            let failure = match timed(self.operation.min(left), request()).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let wait = pause.mul_f64(0.5 + fastrand::f64());
+            let over = tries >= self.tries || started.elapsed() + wait >= self.total;
+            if !failure.retryable || over {
+                return Err(gave_up(failure, tries, started.elapsed()));
             }
-        })
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+            tries += 1;
+        }
     }
 
     /// Makes a request once.
