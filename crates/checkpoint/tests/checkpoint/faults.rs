@@ -29,7 +29,7 @@ const FAULTS: [Fault; 5] = [Fault::Kill, Fault::Before, Fault::Short, Fault::Aft
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Points that are tried at the same time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 12;
 
 /// Where the table stands in the documentation.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/testing.md");
