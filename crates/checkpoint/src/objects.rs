@@ -55,6 +55,16 @@ pub(crate) trait Objects: fmt::Debug + Send + Sync {
     /// Removes a directory and all in it. One that is not there is no error.
     fn remove_all(&self, dir: &str) -> io::Result<()>;
 
+    /// [`remove`](Self::remove) after something else failed: the caller has waited for the server long enough.
+    fn discard(&self, path: &str) -> io::Result<()> {
+        self.remove(path)
+    }
+
+    /// [`remove_all`](Self::remove_all) where nobody asked for it.
+    fn discard_all(&self, dir: &str) -> io::Result<()> {
+        self.remove_all(dir)
+    }
+
     /// What one writer holds at most of what it was given.
     fn writer_bytes_max(&self) -> usize;
 

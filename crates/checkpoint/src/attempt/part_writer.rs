@@ -177,7 +177,7 @@ impl PartWriter {
             File::Writing(mut file) => file.abort(),
             File::Failed | File::Closed => Ok(()),
         };
-        let removed = shared.run(Step::DiscardPart, &self.object, || shared.objects.remove(&self.object));
+        let removed = shared.run(Step::DiscardPart, &self.object, || shared.objects.discard(&self.object));
         aborted.is_ok() && removed.is_ok()
     }
 }

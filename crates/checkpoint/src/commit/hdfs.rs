@@ -88,7 +88,7 @@ impl CommitStore for HdfsCommitStore {
         };
         if published.is_err() {
             // One that stays is left to cleanup.
-            let remove = || self.hdfs.delete(&temporary, false);
+            let remove = || self.hdfs.brief().delete(&temporary, false);
             let _ = self.steps.run(Step::RemoveTemporary, &object, remove);
         }
         published

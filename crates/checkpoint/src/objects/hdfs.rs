@@ -56,6 +56,10 @@ impl Hdfs {
         Ok(Self { client, root: Arc::clone(root), patience: settings.patience })
     }
 
+    pub(crate) fn brief(&self) -> Self {
+        Self { patience: self.patience.brief(), ..self.clone() }
+    }
+
     pub(crate) fn path(&self, object: &str) -> String {
         below(&self.root, object)
     }
@@ -254,6 +258,14 @@ impl Objects for HdfsObjects {
 
     fn remove_all(&self, dir: &str) -> io::Result<()> {
         self.0.delete(dir, true).map(drop)
+    }
+
+    fn discard(&self, path: &str) -> io::Result<()> {
+        self.0.brief().delete(path, false).map(drop)
+    }
+
+    fn discard_all(&self, dir: &str) -> io::Result<()> {
+        self.0.brief().delete(dir, true).map(drop)
     }
 
     /// The packets that no data node has acknowledged yet: 64 KiB each, up to a window of them.

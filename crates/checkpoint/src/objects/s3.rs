@@ -60,6 +60,10 @@ impl S3 {
         })
     }
 
+    pub(crate) fn brief(&self) -> Self {
+        Self { patience: self.patience.brief(), ..self.clone() }
+    }
+
     /// Writes an object by one request, which is not repeated; fails with [`io::ErrorKind::AlreadyExists`] if it
     /// must be `new` and is not.
     pub(crate) fn put_once(&self, path: &str, bytes: Bytes, new: bool) -> io::Result<()> {
@@ -246,6 +250,14 @@ impl Objects for S3Objects {
             .retry(|| async { s3.timed.delete_with(&dir).recursive(true).await.map_err(|e| s3.failure(&e)) })
     }
 
+    fn discard(&self, path: &str) -> io::Result<()> {
+        self.0.brief().delete(path)
+    }
+
+    fn discard_all(&self, dir: &str) -> io::Result<()> {
+        Self(self.0.brief()).remove_all(dir)
+    }
+
     /// The pieces on their way, the one that waits for them and the one that is being filled.
     fn writer_bytes_max(&self) -> usize {
         (self.0.concurrency + 2).saturating_mul(self.0.chunk_bytes)
@@ -275,7 +287,7 @@ impl ObjectWriter for Upload {
 
     fn abort(&mut self) -> io::Result<()> {
         let Self { s3, writer } = self;
-        s3.patience.in_total(async { writer.abort().await.map_err(|e| s3.failure(&e)) })
+        s3.patience.once(async { writer.abort().await.map_err(|e| s3.failure(&e)) })
     }
 }
 

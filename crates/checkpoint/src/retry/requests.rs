@@ -77,6 +77,11 @@ impl Patience {
         timed(self.operation, async { request.await.map_err(Failure::from) }).await
     }
 
+    /// For what is done once, after something else has failed.
+    pub(crate) fn brief(&self) -> Self {
+        Self { total: self.operation, tries: 1, ..*self }
+    }
+
     /// For a step of many requests, each of which has its own time-out.
     #[cfg(any(feature = "s3", feature = "hdfs"))]
     pub(crate) fn of_many_requests(&self) -> Self {
