@@ -90,7 +90,7 @@ impl Builder {
 
     /// How long one step may take with all its retries and pauses: 180 seconds, unless set. A commit is some ten
     /// steps; against a server that does not answer it ends with the first. What a failed part has left is removed
-    /// by single requests, of one time-out each.
+    /// within one time-out.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.patience.total = deadline;

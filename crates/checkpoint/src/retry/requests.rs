@@ -77,9 +77,9 @@ impl Patience {
         timed(self.operation, async { request.await.map_err(Failure::from) }).await
     }
 
-    /// For what is done once, after something else has failed.
+    /// For what is done after something else has failed: a server that hangs is waited for once.
     pub(crate) fn brief(&self) -> Self {
-        Self { total: self.operation, tries: 1, ..*self }
+        Self { total: self.operation, ..*self }
     }
 
     /// For a step of many requests, each of which has its own time-out.

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use larder_checkpoint::{Builder, CheckpointStore};
 use tempfile::TempDir;
@@ -190,8 +190,19 @@ impl Site {
 const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
                       SignedHeaders=host, Signature=0";
 
-/// A request to the S3 server: its status and its answer.
+/// A request to the S3 server: its status and its answer. One that the server stumbled over is made again: under load
+/// it does.
 pub(crate) fn http(method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    (0..20)
+        .map(|tries: u64| {
+            std::thread::sleep(Duration::from_millis(20 * tries));
+            http_once(method, path, body)
+        })
+        .find(|(status, _)| *status < 500)
+        .unwrap()
+}
+
+fn http_once(method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let endpoint = std::env::var(S3).unwrap();
     let host = endpoint.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
     let mut stream = TcpStream::connect(&host).unwrap();

@@ -112,7 +112,7 @@ fn race_processes(kind: Kind) {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let rest = store.cleanup(&CleanupOptions::default().orphan_grace(Duration::ZERO)).unwrap();
-    assert!(rest.orphans.is_empty(), "losers leave nothing: {rest:?}");
+    assert!(rest.orphans.is_empty(), "{site:?}: losers leave nothing: {rest:?}");
 }
 
 /// Runs as a process of its own.
