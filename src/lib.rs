@@ -7,6 +7,8 @@
 //! - As an engine's storage tier: [`blockstore`] and [`checkpoint`], under a scheduler and record types of your own.
 //! - As a small dataset engine: [`Context`] and [`Dataset`].
 //!
+//! Checkpoints go to local directories; with the cargo features `s3` and `hdfs` to these as well.
+//!
 //! ```
 //! use larder::prelude::*;
 //!

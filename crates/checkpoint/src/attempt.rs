@@ -176,7 +176,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if matches!(self.state.get_mut().phase, Phase::Lost | Phase::Aborted) {
             // Nobody can be told; what stays is an orphan, and cleanup finds it.
-            let _ = self.remove_data();
+            let dir = layout::attempt_dir(&self.dataset, self.id);
+            let _ = self.shared.run(Step::RemoveData, &dir, || self.shared.objects.discard_all(&dir));
         }
     }
 }
@@ -184,7 +185,7 @@ impl Drop for Inner {
 impl Inner {
     fn remove_data(&self) -> Result<(), Error> {
         let dir = layout::attempt_dir(&self.dataset, self.id);
-        self.shared.run(Step::RemoveData, &dir, || self.shared.data.remove_all(&dir))
+        self.shared.run(Step::RemoveData, &dir, || self.shared.objects.remove_all(&dir))
     }
 
     fn finished(&self, partition: u32) -> Result<Part, Error> {

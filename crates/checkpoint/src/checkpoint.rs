@@ -5,6 +5,9 @@ mod records;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::manifest::Part;
 use crate::store::Shared;
@@ -12,6 +15,9 @@ use crate::{CheckpointStore, Error, Manifest, layout};
 
 pub use part_reader::PartReader;
 pub use records::Records;
+
+/// More threads than that wait for each other's disk or server.
+const VERIFY_THREADS_MAX: usize = 4;
 
 /// A committed checkpoint of a dataset, open for reading. Cheap to clone.
 ///
@@ -96,21 +102,30 @@ impl Checkpoint {
         self.read_part(partition)?.verify(self.part(partition)?.checksum)
     }
 
-    /// Reads every part to its end, one after the other. Use [`verify_part`](Self::verify_part) to do it from
-    /// several threads.
+    /// Reads every part to its end, on up to four threads. Use [`verify_part`](Self::verify_part) to do it on your
+    /// own.
     #[must_use]
     pub fn verify(&self) -> VerifyReport {
-        let mut report = VerifyReport { parts: 0, records: 0, bytes: 0, damaged: Vec::new() };
-        for (partition, part) in (0..).zip(&self.manifest.parts) {
-            match self.verify_part(partition) {
-                Ok(()) => {
-                    report.parts += 1;
-                    report.records += part.records;
-                    report.bytes += part.bytes;
-                }
-                Err(error) => report.damaged.push((partition, error)),
+        let report = VerifyReport { parts: 0, records: 0, bytes: 0, damaged: Vec::new() };
+        let (report, next) = (Mutex::new(report), AtomicU32::new(0));
+        let verify_parts = || {
+            loop {
+                let partition = next.fetch_add(1, Ordering::Relaxed);
+                let Ok(part) = self.part(partition) else { break };
+                let verified = self.verify_part(partition);
+                report.lock().add(partition, part, verified);
             }
-        }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(VERIFY_THREADS_MAX).min(self.manifest.parts.len());
+        std::thread::scope(|scope| {
+            (1..threads).for_each(|_| {
+                scope.spawn(verify_parts);
+            });
+            verify_parts();
+        });
+        let mut report = report.into_inner();
+        report.damaged.sort_unstable_by_key(|&(partition, _)| partition);
         report
     }
 
@@ -152,6 +167,17 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
+    fn add(&mut self, partition: u32, part: &Part, verified: Result<(), Error>) {
+        match verified {
+            Ok(()) => {
+                self.parts += 1;
+                self.records += part.records;
+                self.bytes += part.bytes;
+            }
+            Err(error) => self.damaged.push((partition, error)),
+        }
+    }
+
     /// Is every part as it was written?
     #[must_use]
     pub fn is_intact(&self) -> bool {

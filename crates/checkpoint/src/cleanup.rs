@@ -113,37 +113,7 @@ impl CheckpointStore {
         shared.run(Step::RemoveManifest, &object, || shared.commits.remove(dataset, generation))?;
         let Some(attempt) = attempt else { return Ok(()) };
         let dir = layout::attempt_dir(dataset, attempt);
-        shared.run(Step::RemoveData, &dir, || shared.data.remove_all(&dir))
-    }
-
-    /// Removes all checkpoints of a dataset but the newest `keep`, the oldest first; gives the generations removed.
-    ///
-    /// Opens the newest before, and removes nothing when that fails.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when `keep` is 0, else as [`latest`](Self::latest) and
-    /// [`remove_generation`](Self::remove_generation).
-    pub fn keep_last(&self, dataset: &str, keep: usize) -> Result<Vec<u64>, Error> {
-        if keep == 0 {
-            let reason =
-                "keep_last keeps at least 1 checkpoint; remove_generation removes the last".to_owned();
-            return Err(Error::Invalid { reason });
-        }
-        let Some(newest) = self.latest(dataset)? else { return Ok(Vec::new()) };
-        let mut generations = self.generations(dataset)?;
-        // What was committed after the newest was opened is not vouched for, and kept besides.
-        generations.retain(|&generation| generation <= newest.generation());
-        generations.truncate(generations.len().saturating_sub(keep));
-        let mut removed = Vec::new();
-        for generation in generations {
-            match self.remove_generation(dataset, generation) {
-                Ok(()) => removed.push(generation),
-                // Someone else was faster.
-                Err(Error::NotFound { .. }) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(removed)
+        shared.run(Step::RemoveData, &dir, || shared.objects.remove_all(&dir))
     }
 }
 
@@ -171,7 +141,11 @@ impl Shared {
             let object = &candidate.orphan.object;
             if !options.dry_run {
                 self.run(Step::RemoveData, object, || {
-                    if candidate.is_dir { self.data.remove_all(object) } else { self.data.remove(object) }
+                    if candidate.is_dir {
+                        self.objects.remove_all(object)
+                    } else {
+                        self.objects.remove(object)
+                    }
                 })?;
             }
             orphans.push(candidate.orphan);
@@ -183,7 +157,7 @@ impl Shared {
     fn candidates(&self, dataset: &str, grace: Duration) -> Result<Vec<Candidate>, Error> {
         let now = SystemTime::now();
         let old_enough = |attempt: &AttemptId| attempt.age(now) >= grace;
-        let list = |dir: &str| self.run(Step::ListData, dir, || self.data.list(dir));
+        let list = |dir: &str| self.run(Step::ListData, dir, || self.objects.list(dir));
         let mut candidates = Vec::new();
         let commits_dir = layout::commits_dir(dataset);
         for entry in list(&commits_dir)?.into_iter().filter(|entry| !entry.is_dir) {

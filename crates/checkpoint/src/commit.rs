@@ -1,6 +1,11 @@
 //! The one atomic step of a checkpoint.
 
 mod fs;
+#[cfg(feature = "hdfs")]
+mod hdfs;
+mod memory;
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::fmt;
 use std::io;
@@ -8,6 +13,11 @@ use std::io;
 use crate::{AttemptId, Step};
 
 pub use fs::FsCommitStore;
+#[cfg(feature = "hdfs")]
+pub(crate) use hdfs::HdfsCommitStore;
+pub(crate) use memory::MemoryCommitStore;
+#[cfg(feature = "s3")]
+pub(crate) use s3::{Exclusive, S3CommitStore};
 
 /// Publishes manifests, each exactly once.
 ///

@@ -29,7 +29,7 @@ pub struct Violation {
 ///
 /// let dir = tempfile::tempdir()?;
 /// let address: Address = dir.path().to_str().unwrap_or_default().parse()?;
-/// conformance::check(|| Arc::new(FsCommitStore::new(address.clone())))?;
+/// conformance::check(|| Arc::new(FsCommitStore::new(&address).expect("a local directory")))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn check(open: impl Fn() -> Arc<dyn CommitStore>) -> Result<(), Violation> {

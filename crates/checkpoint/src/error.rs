@@ -39,15 +39,34 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The address needs a backend that was not compiled in.
+    /// The address names no backend there is.
     #[error(
-        "cannot open `{address}`: {scheme}:// is not supported by this build; use a path or a file:// URL"
+        "cannot open `{address}`: {scheme}:// is not a backend; use a path, file://, s3://, hdfs:// or memory://"
     )]
     Scheme {
         /// The address.
         address: String,
         /// Its scheme.
         scheme: String,
+    },
+    /// The address needs a backend that was not compiled in.
+    #[error(
+        "cannot open `{address}`: this build has no support for {feature}; \
+         enable the cargo feature `{feature}` of `larder` or `larder-checkpoint`"
+    )]
+    Feature {
+        /// The address.
+        address: String,
+        /// The feature that is missing.
+        feature: &'static str,
+    },
+    /// A server cannot be used as it is configured.
+    #[error("cannot open `{address}`: {source}")]
+    Configuration {
+        /// The address.
+        address: String,
+        /// What is wrong.
+        source: io::Error,
     },
     /// No dataset can have this name.
     #[error("`{name}` cannot be a dataset name: {reason}; use A-Z a-z 0-9 . _ -, not starting with a dot")]
@@ -187,7 +206,12 @@ impl Error {
     #[must_use]
     pub fn place(&self) -> Option<&Place> {
         match self {
-            Self::Address { .. } | Self::Scheme { .. } | Self::Name { .. } | Self::Invalid { .. } => None,
+            Self::Address { .. }
+            | Self::Scheme { .. }
+            | Self::Feature { .. }
+            | Self::Configuration { .. }
+            | Self::Name { .. }
+            | Self::Invalid { .. } => None,
             Self::Io { at, .. }
             | Self::StorageFull { at, .. }
             | Self::Conflict { at, .. }
@@ -211,7 +235,8 @@ impl Error {
         };
         match self {
             Self::CommitUnknown { .. } => true,
-            Self::Io { source, .. } => matches!(
+            // A server's word counts for more than the kind of its error.
+            Self::Io { source, .. } => crate::retry::is_retryable(source).unwrap_or(matches!(
                 source.kind(),
                 BrokenPipe
                     | ConnectionAborted
@@ -225,7 +250,7 @@ impl Error {
                     | StaleNetworkFileHandle
                     | TimedOut
                     | WouldBlock
-            ),
+            )),
             _ => false,
         }
     }

@@ -11,7 +11,7 @@ const MANIFEST_SUFFIX: &str = ".json";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 const GENERATION_DIGITS: usize = 20;
 
-/// A dataset's name becomes a path segment on every backend: only what all of them take unchanged.
+/// A name becomes a path segment on every backend: only what all of them take unchanged.
 pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let refuse = |reason: String| Err(Error::Name { name: name.to_owned(), reason });
     if name.is_empty() {
@@ -44,6 +44,30 @@ pub(crate) fn commits_dir(dataset: &str) -> String {
 
 pub(crate) fn latest(dataset: &str) -> String {
     format!("{dataset}/LATEST")
+}
+
+pub(crate) fn pins_dir(dataset: &str) -> String {
+    format!("{dataset}/pins")
+}
+
+/// What names a generation that retention spares.
+pub(crate) fn pin(dataset: &str, name: &str) -> String {
+    format!("{dataset}/pins/{name}")
+}
+
+/// What [`latest`] and [`pin`] hold.
+pub(crate) fn encode_generation(generation: u64) -> String {
+    format!("{generation:020}\n")
+}
+
+/// Reads what [`encode_generation`] wrote.
+pub(crate) fn decode_generation(text: &[u8]) -> Option<u64> {
+    str::from_utf8(text)
+        .ok()?
+        .strip_suffix('\n')
+        .filter(|digits| digits.len() == GENERATION_DIGITS)?
+        .parse()
+        .ok()
 }
 
 /// A part's place below its dataset, as manifests name it.

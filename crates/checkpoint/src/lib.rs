@@ -1,6 +1,6 @@
 //! Checkpoints: datasets that outlive the process.
 //!
-//! A [`CheckpointStore`] is a directory that any number of processes use together. An [`Attempt`] writes one file a
+//! A [`CheckpointStore`] is a place that any number of processes use together. An [`Attempt`] writes one file a
 //! partition, in parallel, and [commits](Attempt::commit) them in one atomic step, as the next *generation* of the
 //! dataset. From then on a [`Checkpoint`] reads them back, in any process that knows its address, and tells what it
 //! finds from what was written: a part that was cut, swapped, lost or changed is an error that names it, never a
@@ -22,10 +22,11 @@
 //! For data that need not outlive the process: a disk level of the block store needs no sync and no manifest. For
 //! single records or small appends: a checkpoint is written whole.
 //!
-//! # Where it stands
+//! # Backends
 //!
-//! The local file system, through OpenDAL for the data and [`FsCommitStore`] for the commit. `s3://` and `hdfs://`
-//! addresses are refused with [`Error::Scheme`]. A commit store of your own can be tested by [`conformance`].
+//! An [`Address`] names the backend: the local file system, S3 (cargo feature `s3`), HDFS (cargo feature `hdfs`), or
+//! this process' memory for tests. The bytes are the same on all of them; what differs is the one step that has to be
+//! atomic, a [`CommitStore`]. One of your own can be tested by [`conformance`].
 
 #![forbid(unsafe_code)]
 
@@ -36,14 +37,18 @@ mod checkpoint;
 mod cleanup;
 mod commit;
 pub mod conformance;
-mod data;
 mod error;
 mod files;
 mod layout;
 mod manifest;
+mod objects;
+mod open;
 #[cfg(test)]
 mod power_cut;
+mod retention;
+mod retry;
 mod runtime;
+mod settings;
 mod spec;
 mod step;
 mod store;
@@ -57,6 +62,8 @@ pub use commit::{CommitStore, FsCommitStore, PublishError};
 pub use error::{Error, ManifestError, PartError, Place};
 pub use layout::NAME_BYTES_MAX;
 pub use manifest::{Manifest, PARTITIONS_MAX, Part, Partitioner, RecordSchema};
+pub use open::Builder;
+pub use retention::{RetentionOptions, RetentionReport};
 pub use spec::Spec;
 pub use step::{HookAction, Step};
-pub use store::{Builder, CheckpointStore, ORPHAN_GRACE_DEFAULT};
+pub use store::{CheckpointStore, ORPHAN_GRACE_DEFAULT};

@@ -57,6 +57,28 @@ pub(crate) fn block_on<T>(future: impl Future<Output = io::Result<T>>) -> io::Re
     }
 }
 
+/// A task of the runtime; dropping it ends it.
+#[cfg(any(feature = "s3", feature = "hdfs"))]
+pub(crate) struct Background<T>(tokio::task::JoinHandle<io::Result<T>>);
+
+#[cfg(any(feature = "s3", feature = "hdfs"))]
+impl<T: Send + 'static> Background<T> {
+    pub(crate) fn start(future: impl Future<Output = io::Result<T>> + Send + 'static) -> io::Result<Self> {
+        Ok(Self(runtime()?.spawn(future)))
+    }
+
+    pub(crate) fn wait(mut self) -> io::Result<T> {
+        block_on(async { (&mut self.0).await.map_err(io::Error::other)? })
+    }
+}
+
+#[cfg(any(feature = "s3", feature = "hdfs"))]
+impl<T> Drop for Background<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,13 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::data::DataStore;
 use crate::error::Place;
-use crate::files::Files;
+use crate::objects::Objects;
+use crate::retry::Patience;
 use crate::step::Steps;
 use crate::{
-    Address, Attempt, AttemptId, Checkpoint, CommitStore, Error, FsCommitStore, HookAction, Manifest, Spec,
-    Step, layout,
+    Address, Attempt, AttemptId, Builder, Checkpoint, CommitStore, Error, Manifest, Spec, Step, layout,
 };
 
 /// How often [`CheckpointStore::latest`] looks again when a newest manifest vanishes under its eyes.
@@ -60,83 +59,18 @@ pub struct CheckpointStore {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) address: Address,
-    pub(crate) data: DataStore,
+    pub(crate) objects: Box<dyn Objects>,
     pub(crate) commits: Arc<dyn CommitStore>,
     pub(crate) steps: Steps,
     pub(crate) orphan_grace: Duration,
-}
-
-/// Settings of a [`CheckpointStore`].
-#[derive(Debug)]
-pub struct Builder {
-    address: String,
-    commits: Option<Arc<dyn CommitStore>>,
-    steps: Steps,
-    files: Files,
-    orphan_grace: Duration,
-}
-
-impl Builder {
-    /// Commits manifests elsewhere than beside the data.
-    #[must_use]
-    pub fn commit_store(mut self, commits: Arc<dyn CommitStore>) -> Self {
-        self.commits = Some(commits);
-        self
-    }
-
-    /// The least age at which any cleanup of this address takes data for an orphan; the default is
-    /// [`ORPHAN_GRACE_DEFAULT`]. An attempt older than half of it is not committed any more.
-    #[must_use]
-    pub fn orphan_grace(mut self, grace: Duration) -> Self {
-        self.orphan_grace = grace;
-        self
-    }
-
-    /// Calls `hook` before each step that changes the store or reads a part of it, with the step and the object's
-    /// path below the address. The point where tests inject faults: the hook says what becomes of the step, or ends
-    /// the process.
-    #[must_use]
-    pub fn hook(mut self, hook: impl Fn(Step, &str) -> HookAction + Send + Sync + 'static) -> Self {
-        self.steps = Steps::hooked(hook);
-        self
-    }
-
-    #[cfg(test)]
-    pub(crate) fn files(mut self, files: Files) -> Self {
-        self.files = files;
-        self
-    }
-
-    /// Opens the store. Creates nothing: the first attempt does.
-    ///
-    /// # Errors
-    /// [`Error::Address`] and [`Error::Scheme`].
-    pub fn open(self) -> Result<CheckpointStore, Error> {
-        let address: Address = self.address.parse()?;
-        if address.path().exists() && !address.path().is_dir() {
-            let reason = "it is a file, and a directory is needed".to_owned();
-            return Err(Error::Address { address: self.address, reason });
-        }
-        let commits = self.commits.unwrap_or_else(|| {
-            Arc::new(FsCommitStore::with(address.clone(), self.steps.clone(), self.files.clone()))
-        });
-        Ok(CheckpointStore {
-            shared: Arc::new(Shared {
-                data: DataStore::new(address.clone(), self.files),
-                address,
-                commits,
-                steps: self.steps,
-                orphan_grace: self.orphan_grace,
-            }),
-        })
-    }
+    pub(crate) patience: Patience,
 }
 
 impl CheckpointStore {
-    /// Opens the store at an [`Address`]: a path or a `file:///` URL. Creates nothing: the first attempt does.
+    /// Opens the store at an [`Address`]. Creates nothing and asks no server anything: the first call does.
     ///
     /// # Errors
-    /// [`Error::Address`] and [`Error::Scheme`].
+    /// [`Error::Address`], [`Error::Scheme`], [`Error::Feature`] and [`Error::Configuration`].
     pub fn open(address: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(address).open()
     }
@@ -144,13 +78,7 @@ impl CheckpointStore {
     /// Opens a store with settings of your own.
     #[must_use]
     pub fn builder(address: impl AsRef<str>) -> Builder {
-        Builder {
-            address: address.as_ref().to_owned(),
-            commits: None,
-            steps: Steps::default(),
-            files: Files::default(),
-            orphan_grace: ORPHAN_GRACE_DEFAULT,
-        }
+        Builder::new(address.as_ref())
     }
 
     /// Where the store is.
@@ -178,7 +106,7 @@ impl CheckpointStore {
         let attempt = AttemptId::new();
         let dir = layout::attempt_dir(dataset, attempt);
         self.shared.run(Step::CreateDirectories, &dir, || {
-            self.shared.data.create_dir(&dir)?;
+            self.shared.objects.create_dir(&dir)?;
             self.shared.commits.prepare(dataset)
         })?;
         Ok(Attempt::new(Arc::clone(&self.shared), dataset, attempt, generation, parent, spec))
@@ -260,6 +188,23 @@ impl CheckpointStore {
         }
     }
 
+    /// The store's manifests, for [`conformance::check`](crate::conformance::check) and for tools.
+    #[must_use]
+    pub fn commit_store(&self) -> Arc<dyn CommitStore> {
+        Arc::clone(&self.shared.commits)
+    }
+
+    /// What one part that is being written holds at most of the bytes it was given, besides the chunk that is being
+    /// encoded: what an engine with a memory budget charges for each.
+    #[must_use]
+    pub fn part_writer_bytes_max(&self) -> usize {
+        self.shared.objects.writer_bytes_max()
+    }
+
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -294,7 +239,7 @@ impl Shared {
 
     /// Directories that may be datasets, with or without a checkpoint.
     pub(crate) fn dataset_dirs(&self) -> Result<Vec<String>, Error> {
-        let entries = self.run(Step::ListData, "", || self.data.list(""))?;
+        let entries = self.run(Step::ListData, "", || self.objects.list(""))?;
         let dirs = entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name);
         Ok(dirs.filter(|name| layout::check_name(name).is_ok()).collect())
     }

@@ -55,7 +55,12 @@ impl Failure {
 /// The exit code of an error.
 pub(crate) fn code(error: &Error) -> u8 {
     match error {
-        Error::Address { .. } | Error::Scheme { .. } | Error::Name { .. } | Error::Invalid { .. } => USAGE,
+        Error::Address { .. }
+        | Error::Scheme { .. }
+        | Error::Feature { .. }
+        | Error::Configuration { .. }
+        | Error::Name { .. }
+        | Error::Invalid { .. } => USAGE,
         Error::NotFound { .. } => NOT_FOUND,
         Error::Manifest { .. } | Error::Part { .. } | Error::Codec { .. } => DAMAGED,
         Error::Conflict { .. } | Error::Expired { .. } => NOT_DONE,

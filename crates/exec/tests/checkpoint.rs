@@ -674,7 +674,7 @@ fn a_periodic_checkpoint_counts_although_an_older_one_cannot_be_deleted() -> Don
 #[test]
 fn an_older_checkpoint_stays_until_a_newer_is_durable() -> Done {
     let directory = tempfile::tempdir()?;
-    let (context, broken) = failing_at(Step::LinkManifest, directory.path())?;
+    let (context, broken) = failing_at(Step::PublishManifest, directory.path())?;
     let mut checkpointer = PeriodicCheckpointer::new(&context, 1, "steps")?;
     let numbers = context.range(0..10, 1)?;
     for step in 0..3 {

@@ -10,9 +10,9 @@ use larder_blockstore::format::{BlockHeader, Chunk, Compression};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::{Inner, PartState, Phase, RecordWriter};
-use crate::data::DataWriter;
 use crate::error::{PartError, Place};
 use crate::manifest::Part;
+use crate::objects::ObjectWriter;
 use crate::{Error, Step, layout};
 
 /// Streams one part of an [`Attempt`](crate::Attempt): its chunks, then the header that describes them.
@@ -30,7 +30,7 @@ pub struct PartWriter {
 }
 
 enum File {
-    Writing(DataWriter),
+    Writing(Box<dyn ObjectWriter>),
     /// A failed one accepts nothing more.
     Failed,
     Closed,
@@ -64,11 +64,10 @@ impl PartWriter {
         };
         let shared = &writer.attempt.shared;
         if leftover {
-            shared.run(Step::DiscardPart, &writer.object, || shared.data.remove(&writer.object))?;
+            shared.run(Step::DiscardPart, &writer.object, || shared.objects.remove(&writer.object))?;
         }
-        let opened = shared.data.writer(&writer.object);
-        let file = opened.map_err(|e| Error::io(shared.place(Step::WriteChunk, &writer.object), None, e))?;
-        writer.file = File::Writing(file);
+        let opened = shared.run(Step::CreatePart, &writer.object, || shared.objects.writer(&writer.object));
+        writer.file = File::Writing(opened?);
         Ok(writer)
     }
 
@@ -178,7 +177,7 @@ impl PartWriter {
             File::Writing(mut file) => file.abort(),
             File::Failed | File::Closed => Ok(()),
         };
-        let removed = shared.run(Step::DiscardPart, &self.object, || shared.data.remove(&self.object));
+        let removed = shared.run(Step::DiscardPart, &self.object, || shared.objects.discard(&self.object));
         aborted.is_ok() && removed.is_ok()
     }
 }

@@ -1,8 +1,9 @@
 //! Commits an attempt.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -56,7 +57,7 @@ impl Inner {
         let missing = state.parts.len() - parts.len();
         if missing > 0 {
             let first = state.parts.iter().position(|part| finished(part).is_none()).unwrap_or_default();
-            let at = self.shared.place(Step::LinkManifest, &self.object());
+            let at = self.shared.place(Step::PublishManifest, &self.object());
             let first = u32::try_from(first).unwrap_or(u32::MAX);
             return Err(Error::Incomplete { at, missing, first, partitions: self.spec.partitions });
         }
@@ -91,6 +92,7 @@ impl Inner {
     /// whether that of any was not.
     fn publish(&self, manifest: &Manifest, unknown: &mut bool) -> Result<(), Error> {
         let bytes = manifest.encode()?;
+        let (started, limit) = (Instant::now(), self.shared.patience.total);
         let mut tries = 1;
         loop {
             let source = match self.publish_once(manifest, &bytes, *unknown) {
@@ -100,7 +102,7 @@ impl Inner {
                 result => return result,
             };
             *unknown = true;
-            if tries == PUBLISH_TRIES {
+            if tries == PUBLISH_TRIES || started.elapsed() >= limit {
                 return Err(self.commit_unknown(source));
             }
             std::thread::sleep(PUBLISH_PAUSE * tries);
@@ -145,24 +147,24 @@ impl Inner {
         self.check_lengths(manifest)?;
         let shared = &self.shared;
         let dir = layout::attempt_dir(&self.dataset, self.id);
-        shared.run(Step::SyncDirectories, &dir, || shared.data.sync_dir(&dir))?;
+        shared.run(Step::SyncDirectories, &dir, || shared.objects.sync_dir(&dir))?;
         self.check_age()?;
         self.check_newest()
     }
 
     fn check_lengths(&self, manifest: &Manifest) -> Result<(), Error> {
+        let dir = layout::attempt_dir(&self.dataset, self.id);
+        let listed = self.shared.run(Step::CheckPart, &dir, || self.shared.objects.list(&dir))?;
+        let lengths: HashMap<_, _> = listed.iter().map(|entry| (&*entry.name, entry.bytes)).collect();
         for (partition, part) in (0..).zip(&manifest.parts) {
-            let object = self.part_object(partition);
-            let found = self.shared.run(Step::CheckPart, &object, || self.shared.data.len(&object));
-            let source = match found {
-                Ok(found) if found == part.bytes => continue,
-                Ok(found) => PartError::Length { expected: part.bytes, found },
-                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    PartError::Missing
-                }
-                Err(e) => return Err(e),
+            let name = part.path.rsplit('/').next().unwrap_or_default();
+            let source = match lengths.get(name) {
+                Some(&found) if found == part.bytes => continue,
+                Some(&found) => PartError::Length { expected: part.bytes, found },
+                None => PartError::Missing,
             };
-            return Err(Error::Part { at: self.shared.place(Step::CheckPart, &object), partition, source });
+            let at = self.shared.place(Step::CheckPart, &self.part_object(partition));
+            return Err(Error::Part { at, partition, source });
         }
         Ok(())
     }
@@ -175,7 +177,7 @@ impl Inner {
         if age < limit {
             return Ok(());
         }
-        let at = self.shared.place(Step::LinkManifest, &self.object());
+        let at = self.shared.place(Step::PublishManifest, &self.object());
         Err(Error::Expired { at, attempt: self.id, age, limit })
     }
 
@@ -192,23 +194,23 @@ impl Inner {
     }
 
     fn commit_unknown(&self, source: io::Error) -> Error {
-        let at = self.shared.place(Step::LinkManifest, &self.object());
+        let at = self.shared.place(Step::PublishManifest, &self.object());
         Error::CommitUnknown { at, attempt: self.id, source }
     }
 
     fn conflict(&self, winner: Option<crate::AttemptId>) -> Error {
-        let at = self.shared.place(Step::LinkManifest, &self.object());
+        let at = self.shared.place(Step::PublishManifest, &self.object());
         Error::Conflict { at, attempt: self.id, winner }
     }
 
     /// The hint is for people and for listings that are slow; nothing depends on it, so it may fail.
     fn write_hint(&self) {
         let object = layout::latest(&self.dataset);
-        let hint = Bytes::from(format!("{:020}\n", self.generation));
-        let data = &self.shared.data;
+        let hint = Bytes::from(layout::encode_generation(self.generation));
+        let objects = &self.shared.objects;
         let _ = self
             .shared
             .steps
-            .write(Step::WriteLatest, &object, hint.len(), |len| data.write(&object, hint.slice(..len)));
+            .write(Step::WriteLatest, &object, hint.len(), |len| objects.write(&object, hint.slice(..len)));
     }
 }

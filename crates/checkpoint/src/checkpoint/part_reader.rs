@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,33 +12,35 @@ use larder_blockstore::format::{BlockHeader, Chunk, Compression, TRAILER_BYTES};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::Records;
-use crate::data::DataReader;
 use crate::error::{PartError, Place};
 use crate::manifest::Part;
+use crate::objects::{ObjectReader, ReadAhead};
 use crate::store::Shared;
 use crate::{Error, Step};
-
-/// Small chunks are read together, up to so many bytes. OpenDAL reads as many without a second copy.
-const BATCH_BYTES: u64 = 2 << 20;
 
 /// Read from the end of a part in one go, in the hope that all of its header is in there.
 const HEADER_GUESS_BYTES: u64 = 16 << 10;
 
-/// The chunks of one part, in order, each verified. Holds about 2 MiB, or one chunk where that is larger.
+/// The chunks of one part, in order, each verified. Holds about 2 MiB of a file, 16 MiB of an object on a server
+/// (half of it on its way), or one chunk where that is larger.
 ///
 /// After an error it is at its end: what came before is right, but not all.
 pub struct PartReader {
     shared: Arc<Shared>,
     object: String,
     partition: u32,
-    file: DataReader,
+    file: Box<dyn ObjectReader>,
     header: BlockHeader,
     header_bytes: Bytes,
     next: usize,
+    /// The chunk before which it ends.
+    end: usize,
     /// Where the next chunk starts.
     offset: u64,
-    /// Read ahead, from `offset` on.
+    /// What was read, from `offset` on.
     batch: Bytes,
+    /// What is read meanwhile, and from where on.
+    ahead: Option<(Range<u64>, Box<dyn ReadAhead>)>,
 }
 
 impl PartReader {
@@ -55,12 +58,12 @@ impl PartReader {
             Error::Part { at, partition, source }
         };
         let opened = shared.steps.run(Step::OpenPart, &object, || {
-            let found = shared.data.len(&object)?;
+            let found = shared.objects.len(&object)?;
             if found != part.bytes {
                 return Ok(Err(PartError::Length { expected: part.bytes, found }));
             }
-            let file = shared.data.reader(&object)?;
-            Ok(read_header(&file, part)?.map(|header| (file, header)))
+            let file = shared.objects.reader(&object)?;
+            Ok(read_header(&*file, part)?.map(|header| (file, header)))
         });
         let (file, header_bytes) = match opened {
             Ok(Ok(opened)) => opened,
@@ -77,11 +80,13 @@ impl PartReader {
             object,
             partition,
             file,
+            end: header.chunks.len(),
             header,
             header_bytes,
             next: 0,
             offset: 0,
             batch: Bytes::new(),
+            ahead: None,
         })
     }
 
@@ -102,7 +107,71 @@ impl PartReader {
     /// # Errors
     /// [`Error::WrongCodec`] when they were not written by this codec.
     pub fn records<T: 'static>(self, codec: Arc<dyn Codec<T>>) -> Result<Records<T>, Error> {
-        Records::start(self, codec)
+        let all = self.header.records();
+        Records::start(self, codec, 0, all)
+    }
+
+    /// Decodes some records of the part, counted from its first. Reads the chunks that hold them and no others; to
+    /// be called before a chunk was read.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use larder_blockstore::codec::{Bincode, CodecId};
+    /// # use larder_checkpoint::{CheckpointStore, Error, Spec};
+    /// # let store = CheckpointStore::open("memory://range")?;
+    /// # let attempt = store.begin("squares", Spec::new(1, CodecId::BINCODE))?;
+    /// # let mut records = attempt.part(0)?.records::<u64>(Arc::new(Bincode))?;
+    /// # (0..1000).try_for_each(|n| records.push(&(n * n)))?;
+    /// # records.finish()?;
+    /// # let checkpoint = attempt.commit()?;
+    /// let some = checkpoint.read_part(0)?.record_range::<u64>(Arc::new(Bincode), 500..503)?;
+    /// assert_eq!(some.collect::<Result<Vec<_>, _>>()?, [250_000, 251_001, 252_004]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the part has no such records, or was read from already; [`Error::WrongCodec`].
+    pub fn record_range<T: 'static>(
+        mut self,
+        codec: Arc<dyn Codec<T>>,
+        range: Range<u64>,
+    ) -> Result<Records<T>, Error> {
+        let records = self.header.records();
+        let invalid = |what: String| {
+            Err(Error::Invalid { reason: format!("{}: {what}", self.shared.address.join(&self.object)) })
+        };
+        if range.start > range.end || range.end > records {
+            return invalid(format!("there are {records} records, not {}..{}", range.start, range.end));
+        }
+        if self.next > 0 {
+            return invalid("a range of records is asked for before a chunk is read".to_owned());
+        }
+        let skip = self.narrow(&range);
+        Records::start(self, codec, skip, range.end - range.start)
+    }
+
+    /// Leaves out the chunks that hold nothing of the range; how many records come before it in the first that is
+    /// left.
+    fn narrow(&mut self, range: &Range<u64>) -> u64 {
+        let (mut first, mut offset, mut before) = (0, 0, 0);
+        let mut chunks = self.header.chunks.iter().peekable();
+        while let Some(chunk) = chunks.next_if(|chunk| before + u64::from(chunk.records) <= range.start) {
+            (first, offset, before) =
+                (first + 1, offset + u64::from(chunk.stored_len), before + u64::from(chunk.records));
+        }
+        let (mut end, mut counted) = (first, before);
+        for chunk in chunks {
+            if counted >= range.end {
+                break;
+            }
+            (end, counted) = (end + 1, counted + u64::from(chunk.records));
+        }
+        (self.next, self.offset, self.end) = (first, offset, end);
+        range.start - before
+    }
+
+    pub(super) fn next_chunk(&self) -> usize {
+        self.next
     }
 
     pub(super) fn place(&self) -> Box<Place> {
@@ -140,7 +209,7 @@ impl PartReader {
     }
 
     fn read_chunk(&mut self, index: usize) -> Result<Option<Chunk>, Error> {
-        let Some(&info) = self.header.chunks.get(index) else { return Ok(None) };
+        let Some(&info) = self.header.chunks.get(index).filter(|_| index < self.end) else { return Ok(None) };
         let len = usize::try_from(info.stored_len).unwrap_or(usize::MAX);
         if self.batch.len() < len {
             self.batch = self.read_batch(index)?;
@@ -155,22 +224,37 @@ impl PartReader {
         Ok(Some(chunk))
     }
 
-    /// Reads chunk `index` and as many of its followers as fit in a batch.
-    fn read_batch(&self, index: usize) -> Result<Bytes, Error> {
-        let mut end = self.offset;
-        for info in self.header.chunks.iter().skip(index) {
-            let chunk_end = end + u64::from(info.stored_len);
-            if end > self.offset && chunk_end - self.offset > BATCH_BYTES {
-                break;
-            }
-            end = chunk_end;
-        }
-        let read = self.shared.steps.run(Step::ReadPart, &self.object, || self.file.read(self.offset..end));
-        read.map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged(PartError::Shrunk { needed: end }),
+    /// Reads chunk `index` and as many of its followers as fit in a batch, and starts to read the next batch.
+    fn read_batch(&mut self, index: usize) -> Result<Bytes, Error> {
+        let (range, next) = self.batch_range(index, self.offset);
+        let ahead = self.ahead.take().filter(|(ahead, _)| *ahead == range);
+        let read = self.shared.steps.run(Step::ReadPart, &self.object, || match ahead {
+            Some((_, ahead)) => ahead.wait(),
+            None => self.file.read(range.clone()),
+        });
+        let batch = read.map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(PartError::Shrunk { needed: range.end }),
             io::ErrorKind::NotFound => self.damaged(PartError::Missing),
             _ => Error::io(self.place(), None, e),
-        })
+        })?;
+        let (following, _) = self.batch_range(next, range.end);
+        if !following.is_empty() {
+            self.ahead = self.file.read_ahead(following.clone()).map(|ahead| (following, ahead));
+        }
+        Ok(batch)
+    }
+
+    /// The bytes of the batch that begins with chunk `index` at `offset`, and the first chunk after it.
+    fn batch_range(&self, index: usize, offset: u64) -> (Range<u64>, usize) {
+        let (mut end, mut next) = (offset, index);
+        for info in self.header.chunks.iter().take(self.end).skip(index) {
+            let chunk_end = end + u64::from(info.stored_len);
+            if end > offset && chunk_end - offset > self.shared.objects.batch_bytes() {
+                break;
+            }
+            (end, next) = (chunk_end, next + 1);
+        }
+        (offset..end, next)
     }
 }
 
@@ -184,7 +268,7 @@ impl Iterator for PartReader {
                 chunk.map(Ok)
             }
             Err(e) => {
-                self.next = self.header.chunks.len();
+                self.next = self.end;
                 Some(Err(e))
             }
         }
@@ -192,7 +276,7 @@ impl Iterator for PartReader {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         // An error takes the place of all that would follow.
-        let left = self.header.chunks.len().saturating_sub(self.next);
+        let left = self.end.saturating_sub(self.next);
         (usize::from(left > 0), Some(left))
     }
 }
@@ -210,7 +294,7 @@ impl fmt::Debug for PartReader {
 }
 
 /// The bytes of the header at the end of a part, whose length was found right.
-fn read_header(file: &DataReader, part: &Part) -> io::Result<Result<Bytes, PartError>> {
+fn read_header(file: &dyn ObjectReader, part: &Part) -> io::Result<Result<Bytes, PartError>> {
     let tail = file.read(part.bytes.saturating_sub(HEADER_GUESS_BYTES)..part.bytes)?;
     let header_len = match BlockHeader::len_from_trailer(&tail) {
         Ok(len) => len,

@@ -18,14 +18,25 @@ pub struct Records<T> {
     part: PartReader,
     codec: Arc<dyn Codec<T>>,
     decoded: std::vec::IntoIter<T>,
+    /// The chunk that is read next.
     chunk: usize,
+    /// Decoded records before the first that was asked for.
+    skip: u64,
+    /// Records that are still to be given.
+    left: u64,
     failed: bool,
 }
 
 impl<T: 'static> Records<T> {
-    pub(super) fn start(part: PartReader, codec: Arc<dyn Codec<T>>) -> Result<Self, Error> {
+    pub(super) fn start(
+        part: PartReader,
+        codec: Arc<dyn Codec<T>>,
+        skip: u64,
+        left: u64,
+    ) -> Result<Self, Error> {
         part.expect_codec(codec.id())?;
-        Ok(Self { part, codec, decoded: Vec::new().into_iter(), chunk: 0, failed: false })
+        let (decoded, chunk) = (Vec::new().into_iter(), part.next_chunk());
+        Ok(Self { part, codec, decoded, chunk, skip, left, failed: false })
     }
 
     fn decode(&self, chunk: &Chunk) -> Result<Vec<T>, Error> {
@@ -62,11 +73,15 @@ impl<T: 'static> Iterator for Records<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(record) = self.decoded.next() {
-                return Some(Ok(record));
-            }
-            if self.failed {
+            if self.left == 0 || self.failed {
                 return None;
+            }
+            while self.skip > 0 && self.decoded.next().is_some() {
+                self.skip -= 1;
+            }
+            if let Some(record) = self.decoded.next() {
+                self.left -= 1;
+                return Some(Ok(record));
             }
             if let Err(e) = self.next_chunk()? {
                 return Some(Err(e));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{CommitStore, PublishError};
 use crate::files::Files;
 use crate::step::Steps;
-use crate::{Address, AttemptId, Step, layout};
+use crate::{Address, AttemptId, Error, Step, layout};
 
 /// Publishes by `link(2)`: the manifest is written and synced under a name of its own, then linked to its final
 /// name, which fails if that exists, and the directory is synced.
@@ -15,28 +15,36 @@ use crate::{Address, AttemptId, Step, layout};
 /// Needs a file system with hard links, where `link` is atomic and `fsync` of a file or directory keeps its promise.
 #[derive(Debug)]
 pub struct FsCommitStore {
-    address: Address,
+    root: PathBuf,
     steps: Steps,
     files: Files,
 }
 
 impl FsCommitStore {
     /// Commits in the directory of `address`, which is made by the first [`prepare`](CommitStore::prepare).
-    #[must_use]
-    pub fn new(address: Address) -> Self {
-        Self::with(address, Steps::default(), Files::default())
+    ///
+    /// # Errors
+    /// [`Error::Address`] when that is no directory of a local file system.
+    pub fn new(address: &Address) -> Result<Self, Error> {
+        match address.path() {
+            Some(root) => Ok(Self::with(root, Steps::default(), Files::default())),
+            None => {
+                let reason = "a directory of a local file system is needed".to_owned();
+                Err(Error::Address { address: address.to_string(), reason })
+            }
+        }
     }
 
-    pub(crate) fn with(address: Address, steps: Steps, files: Files) -> Self {
-        Self { address, steps, files }
+    pub(crate) fn with(root: &Path, steps: Steps, files: Files) -> Self {
+        Self { root: root.to_owned(), steps, files }
     }
 
     fn path(&self, object: &str) -> PathBuf {
-        self.address.path().join(object)
+        self.root.join(object)
     }
 
     fn sync(&self, dataset: &str) -> io::Result<()> {
-        self.files.sync_dirs(self.address.path(), &layout::commits_dir(dataset))
+        self.files.sync_dirs(&self.root, &layout::commits_dir(dataset))
     }
 
     /// Writes and syncs the manifest under its temporary name.
@@ -60,7 +68,7 @@ impl FsCommitStore {
 
     fn link(&self, object: &str, temporary: &Path, manifest: &[u8]) -> Result<(), PublishError> {
         let target = self.path(object);
-        let step = Step::LinkManifest;
+        let step = Step::PublishManifest;
         match self.steps.run(step, object, || self.files.link(temporary, &target)) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::read(&target) {
@@ -76,7 +84,7 @@ impl FsCommitStore {
 
 impl CommitStore for FsCommitStore {
     fn prepare(&self, dataset: &str) -> io::Result<()> {
-        self.files.create_dirs(self.address.path(), &layout::commits_dir(dataset))
+        self.files.create_dirs(&self.root, &layout::commits_dir(dataset))
     }
 
     fn publish(
@@ -158,13 +166,13 @@ mod tests {
     fn it_is_a_commit_store() {
         let dir = tempfile::tempdir().unwrap();
         let address: Address = dir.path().to_str().unwrap().parse().unwrap();
-        crate::conformance::check(|| std::sync::Arc::new(FsCommitStore::new(address.clone()))).unwrap();
+        crate::conformance::check(|| std::sync::Arc::new(FsCommitStore::new(&address).unwrap())).unwrap();
     }
 
     #[test]
     fn files_that_are_no_manifests_are_not_listed() {
         let dir = tempfile::tempdir().unwrap();
-        let store = FsCommitStore::new(dir.path().to_str().unwrap().parse().unwrap());
+        let store = FsCommitStore::new(&dir.path().to_str().unwrap().parse().unwrap()).unwrap();
         let attempt = AttemptId::new();
         store.prepare("d").unwrap();
         fs::write(store.path(&layout::temporary_manifest("d", 1, attempt)), b"half").unwrap();

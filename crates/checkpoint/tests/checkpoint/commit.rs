@@ -47,7 +47,7 @@ impl Unlucky {
 
 fn unheard() -> PublishError {
     let source = io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 s");
-    PublishError::Unknown { step: Step::LinkManifest, source }
+    PublishError::Unknown { step: Step::PublishManifest, source }
 }
 
 impl CommitStore for Unlucky {
@@ -97,7 +97,7 @@ fn attempt_with(dir: &TempDir, fates: &[Fate]) -> Attempt {
 }
 
 fn attempt_with_grace(dir: &TempDir, fates: &[Fate], grace: Duration) -> Attempt {
-    let inner = FsCommitStore::new(address(dir).parse().unwrap());
+    let inner = FsCommitStore::new(&address(dir).parse().unwrap()).unwrap();
     let commits = Unlucky { inner, fates: Mutex::new(fates.iter().copied().collect()) };
     let store = CheckpointStore::builder(address(dir)).commit_store(Arc::new(commits));
     let store = store.orphan_grace(grace).open().unwrap();

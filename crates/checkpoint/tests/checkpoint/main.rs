@@ -1,6 +1,8 @@
 //! Behaviours of checkpoints, one file a subject.
 
 #[cfg(test)]
+mod backends;
+#[cfg(test)]
 mod children;
 #[cfg(test)]
 mod cleanup;
@@ -15,8 +17,19 @@ mod damage;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod features;
+#[cfg(test)]
+#[cfg(any(feature = "s3", feature = "hdfs"))]
+mod network;
+#[cfg(test)]
 mod race;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod round_trip;
+#[cfg(test)]
+mod servers;
 #[cfg(test)]
 mod support;

@@ -1,4 +1,4 @@
-//! Moves bulk data. The only module that names OpenDAL.
+//! Files of a local file system, through OpenDAL.
 //!
 //! No layer stands around the local file system: its calls do not time out, and OpenDAL's retry layer would take a
 //! full disk for a passing trouble.
@@ -7,41 +7,33 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use opendal::services::Fs;
 use opendal::{ErrorKind, Operator};
 
-use crate::Address;
+use super::{Entry, ObjectReader, ObjectWriter, Objects};
 use crate::files::{Change, Files};
 use crate::runtime::block_on;
 
-/// The objects of one store.
-pub(crate) struct DataStore {
-    address: Address,
+/// OpenDAL reads as many bytes without a second copy.
+const BATCH_BYTES: u64 = 2 << 20;
+
+pub(crate) struct FsObjects {
+    root: PathBuf,
     files: Files,
     operator: OnceLock<Operator>,
 }
 
-/// What a listing says of one object.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// Its name in its directory.
-    pub(crate) name: String,
-    pub(crate) is_dir: bool,
-    /// Its length, 0 for a directory.
-    pub(crate) bytes: u64,
-}
-
-impl DataStore {
-    pub(crate) fn new(address: Address, files: Files) -> Self {
-        Self { address, files, operator: OnceLock::new() }
+impl FsObjects {
+    pub(crate) fn new(root: &Path, files: Files) -> Self {
+        Self { root: root.to_owned(), files, operator: OnceLock::new() }
     }
 
     fn file(&self, path: &str) -> PathBuf {
-        self.address.path().join(path)
+        self.root.join(path)
     }
 
     /// Made late, because OpenDAL would create the directory, and only writers may.
@@ -49,35 +41,35 @@ impl DataStore {
         if let Some(operator) = self.operator.get() {
             return Ok(operator);
         }
-        if !std::fs::metadata(self.address.path())?.is_dir() {
+        if !std::fs::metadata(&self.root)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let service = Fs::default().root(&self.address.to_string());
+        // It came from an address, which is text.
+        let service = Fs::default().root(&self.root.to_string_lossy());
         let operator = Operator::new(service).map_err(into_io)?;
         Ok(self.operator.get_or_init(|| operator))
     }
+}
 
-    /// Makes a directory to write to.
-    pub(crate) fn create_dir(&self, dir: &str) -> io::Result<()> {
-        self.files.create_dirs(self.address.path(), dir)
+impl Objects for FsObjects {
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        self.files.create_dirs(&self.root, dir)
     }
 
-    /// Makes the names of all objects in a directory durable; OpenDAL syncs their bytes alone.
-    pub(crate) fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.files.sync_dirs(self.address.path(), dir)
+    /// OpenDAL syncs the bytes of files alone.
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.files.sync_dirs(&self.root, dir)
     }
 
-    /// Starts to write an object. It may appear before it is closed.
-    pub(crate) fn writer(&self, path: &str) -> io::Result<DataWriter> {
+    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>> {
         let operator = self.operator()?;
         let writer = block_on(async { operator.writer(path).await.map_err(into_io) })?;
         let (file, files) = (self.file(path), self.files.clone());
         files.tell(Change::CreateFile(&file));
-        Ok(DataWriter { writer, file, files })
+        Ok(Box::new(FileWriter { writer, file, files }))
     }
 
-    /// Writes a small object, replacing what stood there.
-    pub(crate) fn write(&self, path: &str, bytes: Bytes) -> io::Result<()> {
+    fn write(&self, path: &str, bytes: Bytes) -> io::Result<()> {
         let operator = self.operator()?;
         block_on(async { operator.write(path, bytes.clone()).await.map_err(into_io) })?;
         let file = self.file(path);
@@ -87,20 +79,18 @@ impl DataStore {
         Ok(())
     }
 
-    /// An object's length.
-    pub(crate) fn len(&self, path: &str) -> io::Result<u64> {
+    fn len(&self, path: &str) -> io::Result<u64> {
         let operator = self.operator()?;
         block_on(async { operator.stat(path).await.map_err(into_io) }).map(|meta| meta.content_length())
     }
 
-    /// Reads from one object; on a file system from the one that stands there at the first read.
-    pub(crate) fn reader(&self, path: &str) -> io::Result<DataReader> {
+    fn reader(&self, path: &str) -> io::Result<Box<dyn ObjectReader>> {
         let operator = self.operator()?;
-        block_on(async { operator.reader(path).await.map_err(into_io) }).map(DataReader)
+        let reader = block_on(async { operator.reader(path).await.map_err(into_io) })?;
+        Ok(Box::new(FileReader(reader)))
     }
 
-    /// What is directly in a directory, sorted by name; nothing where there is none.
-    pub(crate) fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
         let operator = match self.operator() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             operator => operator?,
@@ -120,68 +110,65 @@ impl DataStore {
         Ok(entries)
     }
 
-    /// Removes an object. One that is not there is no error.
-    pub(crate) fn remove(&self, path: &str) -> io::Result<()> {
+    fn remove(&self, path: &str) -> io::Result<()> {
         let operator = self.operator()?;
         block_on(async { operator.delete(path).await.map_err(into_io) })?;
         self.files.tell(Change::RemoveFile(&self.file(path)));
         Ok(())
     }
 
-    /// Removes a directory and all in it. One that is not there is no error.
-    pub(crate) fn remove_all(&self, dir: &str) -> io::Result<()> {
+    fn remove_all(&self, dir: &str) -> io::Result<()> {
         let operator = self.operator()?;
         let path = format!("{dir}/");
         block_on(async { operator.delete_with(&path).recursive(true).await.map_err(into_io) })?;
         self.files.tell(Change::RemoveDir(&self.file(dir)));
         Ok(())
     }
-}
 
-impl fmt::Debug for DataStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("DataStore").field(&self.address).finish()
+    fn writer_bytes_max(&self) -> usize {
+        larder_blockstore::format::CHUNK_BYTES_MAX
+    }
+
+    fn batch_bytes(&self) -> u64 {
+        BATCH_BYTES
     }
 }
 
-/// An object while it is written.
-pub(crate) struct DataWriter {
+impl fmt::Debug for FsObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FsObjects").field(&self.root).finish()
+    }
+}
+
+struct FileWriter {
     writer: opendal::Writer,
     file: PathBuf,
     files: Files,
 }
 
-impl DataWriter {
-    /// Hands over bytes, without copying them. They are written when the next ones come, or on close.
-    pub(crate) fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+impl ObjectWriter for FileWriter {
+    fn write(&mut self, bytes: Bytes) -> io::Result<()> {
         block_on(async { self.writer.write(bytes.clone()).await.map_err(into_io) })?;
         self.files.tell(Change::Append(&self.file, &bytes));
         Ok(())
     }
 
-    /// Writes what is left and makes the bytes durable.
-    pub(crate) fn close(&mut self) -> io::Result<()> {
+    fn close(&mut self) -> io::Result<()> {
         block_on(async { self.writer.close().await.map_err(into_io) })?;
         self.files.tell(Change::SyncFile(&self.file));
         Ok(())
     }
 
-    /// Lets go of what the backend holds for an unfinished object.
-    pub(crate) fn abort(&mut self) -> io::Result<()> {
-        match block_on(async { self.writer.abort().await.map_err(into_io) }) {
-            // A file system holds nothing but the file, which the caller removes.
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(()),
-            other => other,
-        }
+    /// A file system holds nothing but the file.
+    fn abort(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-/// Reads from one object.
-pub(crate) struct DataReader(opendal::Reader);
+struct FileReader(opendal::Reader);
 
-impl DataReader {
-    /// The bytes of a range; [`io::ErrorKind::UnexpectedEof`] when the object ends before it.
-    pub(crate) fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+impl ObjectReader for FileReader {
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }

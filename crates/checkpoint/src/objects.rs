@@ -1,0 +1,131 @@
+//! Moves bulk data: one implementation a backend, behind one small trait.
+
+mod fs;
+#[cfg(feature = "hdfs")]
+mod hdfs;
+mod memory;
+#[cfg(feature = "s3")]
+mod s3;
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+pub(crate) use fs::FsObjects;
+#[cfg(feature = "hdfs")]
+pub(crate) use hdfs::{Hdfs, HdfsObjects, failure as hdfs_failure};
+pub(crate) use memory::{Memory, MemoryObjects};
+#[cfg(feature = "s3")]
+pub(crate) use s3::{S3, S3Objects};
+
+/// The objects of one store, by their paths below its address.
+pub(crate) trait Objects: fmt::Debug + Send + Sync {
+    /// Makes a directory to write to, where there are any.
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        let _ = dir;
+        Ok(())
+    }
+
+    /// Makes the names of all objects in a directory durable, where closing them does not.
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let _ = dir;
+        Ok(())
+    }
+
+    /// Starts to write an object. It may appear before it is closed.
+    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>>;
+
+    /// Writes a small object, replacing what stood there.
+    fn write(&self, path: &str, bytes: Bytes) -> io::Result<()>;
+
+    /// An object's length.
+    fn len(&self, path: &str) -> io::Result<u64>;
+
+    /// Reads from one object; on a file system from the one that stands there at the first read.
+    fn reader(&self, path: &str) -> io::Result<Box<dyn ObjectReader>>;
+
+    /// What is directly in a directory, sorted by name; nothing where there is none.
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>>;
+
+    /// Removes an object. One that is not there is no error.
+    fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// Removes a directory and all in it. One that is not there is no error.
+    fn remove_all(&self, dir: &str) -> io::Result<()>;
+
+    /// [`remove`](Self::remove) after something else failed: the caller has waited for the server long enough.
+    fn discard(&self, path: &str) -> io::Result<()> {
+        self.remove(path)
+    }
+
+    /// [`remove_all`](Self::remove_all) where nobody asked for it.
+    fn discard_all(&self, dir: &str) -> io::Result<()> {
+        self.remove_all(dir)
+    }
+
+    /// What one writer holds at most of what it was given.
+    fn writer_bytes_max(&self) -> usize;
+
+    /// How much is read at once, for a backend whose every request takes a while.
+    fn batch_bytes(&self) -> u64;
+}
+
+/// An object while it is written. Dropping it does not undo what was written: [`abort`](Self::abort) does.
+pub(crate) trait ObjectWriter: Send {
+    /// Hands over bytes, without copying them. They are written when the next ones come, or on close.
+    fn write(&mut self, bytes: Bytes) -> io::Result<()>;
+
+    /// Writes what is left and makes the bytes durable.
+    fn close(&mut self) -> io::Result<()>;
+
+    /// Lets go of what the backend holds for an unfinished object. A file may stay, which the caller removes.
+    fn abort(&mut self) -> io::Result<()>;
+}
+
+/// Reads from one object.
+pub(crate) trait ObjectReader: Send + Sync {
+    /// The bytes of a range; [`io::ErrorKind::UnexpectedEof`] when the object ends before it.
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes>;
+
+    /// Starts to read a range that will be asked for next, where waiting for it takes longer than reading it.
+    fn read_ahead(&self, range: Range<u64>) -> Option<Box<dyn ReadAhead>> {
+        let _ = range;
+        None
+    }
+}
+
+/// A read that is under way; dropping it ends it.
+pub(crate) trait ReadAhead: Send + Sync {
+    /// As [`ObjectReader::read`].
+    fn wait(self: Box<Self>) -> io::Result<Bytes>;
+}
+
+#[cfg(any(feature = "s3", feature = "hdfs"))]
+impl ReadAhead for crate::runtime::Background<Bytes> {
+    fn wait(self: Box<Self>) -> io::Result<Bytes> {
+        Self::wait(*self)
+    }
+}
+
+/// What a listing says of one object.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its name in its directory.
+    pub(crate) name: String,
+    pub(crate) is_dir: bool,
+    /// Its length, 0 for a directory.
+    pub(crate) bytes: u64,
+}
+
+/// A path below a directory of the backend.
+#[cfg(feature = "hdfs")]
+fn below(root: &str, path: &str) -> String {
+    let root = root.trim_end_matches('/');
+    if path.is_empty() {
+        format!("{root}/").trim_end_matches('/').to_owned()
+    } else {
+        format!("{root}/{path}")
+    }
+}

@@ -1,0 +1,291 @@
+//! The backends that can be tested here: always a directory and memory, S3 and HDFS where servers are said to be.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use larder_checkpoint::{Builder, CheckpointStore};
+use tempfile::TempDir;
+
+/// `http://host:port` of an S3 server that takes any credentials.
+const S3: &str = "LARDER_TEST_S3";
+/// `hdfs://host:port` of a name node.
+const HDFS: &str = "LARDER_TEST_HDFS";
+/// Set to 1, a server that is missing is a failure.
+const REQUIRE: &str = "LARDER_TEST_REQUIRE_SERVERS";
+
+pub(crate) const BUCKET: &str = "larder-test";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Fs,
+    Memory,
+    S3,
+    Hdfs,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Fs, Self::Memory, Self::S3, Self::Hdfs];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fs => "fs",
+            Self::Memory => "memory",
+            Self::S3 => "s3",
+            Self::Hdfs => "hdfs",
+        }
+    }
+
+    /// An empty store of this kind, if it can be had here.
+    pub(crate) fn fresh(self) -> Option<Site> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+        let name = format!("t{}-{}-{nanos}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (address, dir) = match self {
+            Self::Fs => {
+                let dir = tempfile::tempdir().unwrap();
+                (dir.path().to_str().unwrap().to_owned(), Some(dir))
+            }
+            Self::Memory => (format!("memory://{name}"), None),
+            Self::S3 => {
+                server(S3, cfg!(feature = "s3"), "s3")?;
+                http("PUT", &format!("/{BUCKET}"), b"");
+                (format!("s3://{BUCKET}/{name}"), None)
+            }
+            Self::Hdfs => {
+                (format!("{}/larder-test/{name}", server(HDFS, cfg!(feature = "hdfs"), "hdfs")?), None)
+            }
+        };
+        Some(Site { kind: self, address, name, _dir: dir })
+    }
+}
+
+/// The address of a server, or a loud word that there is none.
+fn server(variable: &str, compiled: bool, feature: &str) -> Option<String> {
+    static SAID: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    let why = match std::env::var(variable) {
+        Ok(address) if compiled => return Some(address),
+        Ok(_) => format!("feature {feature} is not compiled in"),
+        Err(_) => format!("{variable} is not set"),
+    };
+    let required = std::env::var(REQUIRE).is_ok_and(|value| value == "1");
+    assert!(!required, "{REQUIRE} is set, but {why}");
+    let first = SAID.lock().unwrap().get_or_insert_default().insert(variable.to_owned());
+    if first {
+        // Past the test harness, which keeps what passing tests print.
+        let _ = writeln!(std::io::stderr().lock(), "SKIPPED: tests on {feature}: {why}");
+    }
+    None
+}
+
+/// One empty store for each kind there is.
+pub(crate) fn each() -> Vec<Site> {
+    Kind::ALL.into_iter().filter_map(Kind::fresh).collect()
+}
+
+/// Settings that reach a test server, for any address.
+pub(crate) fn builder(address: &str) -> Builder {
+    let builder = CheckpointStore::builder(address);
+    match (address.starts_with("s3://"), std::env::var(S3)) {
+        (true, Ok(endpoint)) => builder.s3_endpoint(endpoint).s3_credentials("test", "test", None),
+        _ => builder,
+    }
+}
+
+/// An empty place for a store.
+pub(crate) struct Site {
+    pub(crate) kind: Kind,
+    pub(crate) address: String,
+    name: String,
+    _dir: Option<TempDir>,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+impl Site {
+    pub(crate) fn builder(&self) -> Builder {
+        builder(&self.address)
+    }
+
+    pub(crate) fn store(&self) -> CheckpointStore {
+        self.builder().open().unwrap()
+    }
+
+    /// What stands there, by path below the address; unknown for memory.
+    pub(crate) fn objects(&self) -> Option<Vec<String>> {
+        let mut objects = match self.kind {
+            Kind::Fs => crate::support::files(self.address.as_ref()),
+            Kind::Memory => return None,
+            Kind::S3 => self.s3_keys(),
+            Kind::Hdfs => hdfs::files(&self.address),
+        };
+        objects.sort();
+        Some(objects)
+    }
+
+    pub(crate) fn get(&self, object: &str) -> Vec<u8> {
+        match self.kind {
+            Kind::Fs => std::fs::read(format!("{}/{object}", self.address)).unwrap(),
+            Kind::Memory => unreachable!("nothing reads memory from outside"),
+            Kind::S3 => http("GET", &self.s3_path(object), b"").1,
+            Kind::Hdfs => hdfs::get(&self.address, object),
+        }
+    }
+
+    /// Replaces an object behind the store's back.
+    pub(crate) fn put(&self, object: &str, bytes: &[u8]) {
+        match self.kind {
+            Kind::Fs => std::fs::write(format!("{}/{object}", self.address), bytes).unwrap(),
+            Kind::Memory => unreachable!("nothing writes memory from outside"),
+            Kind::S3 => assert_eq!(http("PUT", &self.s3_path(object), bytes).0, 200),
+            Kind::Hdfs => hdfs::put(&self.address, object, bytes),
+        }
+    }
+
+    pub(crate) fn remove(&self, object: &str) {
+        match self.kind {
+            Kind::Fs => std::fs::remove_file(format!("{}/{object}", self.address)).unwrap(),
+            Kind::Memory => unreachable!("nothing changes memory from outside"),
+            Kind::S3 => assert_eq!(http("DELETE", &self.s3_path(object), b"").0, 204),
+            Kind::Hdfs => hdfs::remove(&self.address, object),
+        }
+    }
+
+    /// Multipart uploads that are neither completed nor aborted.
+    pub(crate) fn open_uploads(&self) -> usize {
+        let listed = http("GET", &format!("/{BUCKET}?uploads"), b"").1;
+        let listed = String::from_utf8(listed).unwrap();
+        listed.matches(&format!("<Key>{}/", self.name)).count()
+    }
+
+    fn s3_path(&self, object: &str) -> String {
+        format!("/{BUCKET}/{}/{object}", self.name)
+    }
+
+    fn s3_keys(&self) -> Vec<String> {
+        let below = format!("{}/", self.name);
+        let mut keys: Vec<String> = Vec::new();
+        loop {
+            let after = keys.last().map(|key| format!("&start-after={below}{key}")).unwrap_or_default();
+            let listed = http("GET", &format!("/{BUCKET}?list-type=2&prefix={below}{after}"), b"").1;
+            let listed = String::from_utf8(listed).unwrap();
+            let page = listed.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").unwrap().0);
+            keys.extend(page.map(|key| key.strip_prefix(&below).unwrap().to_owned()));
+            if !listed.contains("<IsTruncated>true") {
+                return keys;
+            }
+        }
+    }
+}
+
+/// A test server looks whether a request is signed, and not how.
+const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
+                      SignedHeaders=host, Signature=0";
+
+/// A request to the S3 server: its status and its answer. One that the server stumbled over is made again: under load
+/// it does.
+pub(crate) fn http(method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    (0..20)
+        .map(|tries: u64| {
+            std::thread::sleep(Duration::from_millis(20 * tries));
+            http_once(method, path, body)
+        })
+        .find(|(status, _)| *status < 500)
+        .unwrap()
+}
+
+fn http_once(method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let endpoint = std::env::var(S3).unwrap();
+    let host = endpoint.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
+    let mut stream = TcpStream::connect(&host).unwrap();
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: {SIGNED}\r\n");
+    let head = format!("{head}Content-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let status = String::from_utf8_lossy(&answer[..end]).split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_off(end + 4))
+}
+
+#[cfg(feature = "hdfs")]
+mod hdfs {
+    use std::future::Future;
+
+    use hdfs_native::{Client, ClientBuilder, WriteOptions};
+
+    fn with<T, F: Future<Output = hdfs_native::Result<T>>>(
+        address: &str,
+        act: impl FnOnce(Client, String) -> F,
+    ) -> T {
+        let (nodes, path) = address.strip_prefix("hdfs://").unwrap().split_once('/').unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = ClientBuilder::new().with_url(format!("hdfs://{nodes}/")).build().unwrap();
+            act(client, format!("/{path}")).await.unwrap()
+        })
+    }
+
+    pub(super) fn files(address: &str) -> Vec<String> {
+        let listed = with(address, |client, root| async move {
+            match client.list_status(&root, true).await {
+                Err(hdfs_native::HdfsError::FileNotFound(_)) => Ok(Vec::new()),
+                listed => Ok(listed?.into_iter().filter(|file| !file.isdir).map(|file| file.path).collect()),
+            }
+        });
+        let path = address.splitn(4, '/').nth(3).unwrap();
+        listed.iter().map(|file| file.strip_prefix(&format!("/{path}/")).unwrap().to_owned()).collect()
+    }
+
+    pub(super) fn get(address: &str, object: &str) -> Vec<u8> {
+        with(address, |client, root| async move {
+            let file = client.read(&format!("{root}/{object}")).await?;
+            Ok(file.read_range(0, file.file_length()).await?.to_vec())
+        })
+    }
+
+    pub(super) fn put(address: &str, object: &str, bytes: &[u8]) {
+        let bytes = bytes.to_vec();
+        with(address, |client, root| async move {
+            let options = WriteOptions::default().overwrite(true);
+            let mut file = client.create(&format!("{root}/{object}"), options).await?;
+            file.write_bytes(bytes.into()).await?;
+            file.close().await
+        });
+    }
+
+    pub(super) fn remove(address: &str, object: &str) {
+        let removed =
+            with(
+                address,
+                |client, root| async move { client.delete(&format!("{root}/{object}"), true).await },
+            );
+        assert!(removed);
+    }
+}
+
+#[cfg(not(feature = "hdfs"))]
+mod hdfs {
+    pub(super) fn files(_: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    pub(super) fn get(_: &str, _: &str) -> Vec<u8> {
+        Vec::new()
+    }
+
+    pub(super) fn put(_: &str, _: &str, _: &[u8]) {}
+
+    pub(super) fn remove(_: &str, _: &str) {}
+}
