@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::Bench;
 use crate::error::Error;
 use crate::project::Project;
+use crate::servers;
 use crate::table::{Unit, print_table, ratio_cell, read_json, write_json};
 
 const MALLOC_VARIABLE: &str = "GLIBC_TUNABLES";
@@ -20,9 +21,21 @@ const MALLOC_KEEPS_MEMORY: &str =
 pub(crate) fn run(project: &Project, options: &Bench) -> Result<(), Error> {
     let results = project.target.join("bench-results");
     clear(&results)?;
+    let benches = ["--bench", "levels", "--bench", "checkpoints"];
     let mut bench = project
-        .cargo(&["bench", "--package", "larder-benches", "--bench", "levels", "--"])
+        .cargo(&["bench", "--package", "larder-benches"])
+        .args(benches)
+        .arg("--")
         .env("CRITERION_HOME", &results);
+    let servers = options.servers.then(|| servers::for_tests(project));
+    if let Some(servers::ForTests { variables, missing, .. }) = &servers {
+        for (variable, value) in variables {
+            bench = bench.env(variable, value);
+        }
+        for (server, e) in missing {
+            eprintln!("SKIPPED: checkpoints on {server}: {e}");
+        }
+    }
     if env::var_os(MALLOC_VARIABLE).is_none() {
         bench = bench.env(MALLOC_VARIABLE, MALLOC_KEEPS_MEMORY);
     }

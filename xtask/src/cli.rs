@@ -57,7 +57,7 @@ pub(crate) enum Task {
     /// Installs cargo-fuzz where it is missing, which needs the package registry and a C++ compiler. Finds are kept in
     /// `fuzz/artifacts`, what was learnt in `fuzz/corpus`.
     Fuzz(Fuzz),
-    /// Measure each operation of the block store beside the bare operation that it performs.
+    /// Measure each operation of the block store, and checkpoints, beside the bare operation that it performs.
     ///
     /// Prints the medians and their ratio, ours / bare: lower is better. Takes some minutes; wants a quiet machine.
     Bench(Bench),
@@ -166,6 +166,9 @@ pub(crate) struct Bench {
     /// Few samples: to see that everything runs, not to quote a number.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Start the test servers (see `servers`), and measure checkpoints on them too.
+    #[arg(long)]
+    pub(crate) servers: bool,
 }
 
 #[derive(Debug, Args)]
