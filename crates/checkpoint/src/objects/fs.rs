@@ -1,10 +1,11 @@
-//! Files of a local file system, through OpenDAL.
+//! Files of a local file system: written, listed and removed through OpenDAL.
 //!
 //! No layer stands around the local file system: its calls do not time out, and OpenDAL's retry layer would take a
 //! full disk for a passing trouble.
 
 use std::error::Error as _;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,14 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use opendal::services::Fs;
 use opendal::{ErrorKind, Operator};
+use rustix::buffer::spare_capacity;
+use rustix::io::retry_on_intr;
 
 use super::{Entry, ObjectReader, ObjectWriter, Objects};
 use crate::files::{Change, Files};
 use crate::runtime::block_on;
 
-/// OpenDAL reads as many bytes without a second copy.
+/// As many bytes stay in a processor's cache until they are verified.
 const BATCH_BYTES: u64 = 2 << 20;
 
 pub(crate) struct FsObjects {
@@ -85,9 +88,7 @@ impl Objects for FsObjects {
     }
 
     fn reader(&self, path: &str) -> io::Result<Box<dyn ObjectReader>> {
-        let operator = self.operator()?;
-        let reader = block_on(async { operator.reader(path).await.map_err(into_io) })?;
-        Ok(Box::new(FileReader(reader)))
+        Ok(Box::new(FileReader(File::open(self.file(path))?)))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
@@ -165,14 +166,24 @@ impl ObjectWriter for FileWriter {
     }
 }
 
-struct FileReader(opendal::Reader);
+/// Not through OpenDAL, which hands a read from thread to thread and copies what is longer than 2 MiB twice: reading a
+/// checkpoint took 1.8 times what reading the files takes.
+struct FileReader(File);
 
 impl ObjectReader for FileReader {
     fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
+        let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        while bytes.len() < len {
+            let offset = range.start + bytes.len() as u64;
+            let read = retry_on_intr(|| rustix::io::pread(&self.0, spare_capacity(&mut bytes), offset))?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
-        block_on(async { self.0.read(range).await.map_err(into_io) }).map(|buffer| buffer.to_bytes())
+        bytes.truncate(len);
+        Ok(bytes.into())
     }
 }
 
