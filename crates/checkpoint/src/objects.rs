@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 pub(crate) use fs::FsObjects;
 #[cfg(feature = "hdfs")]
-pub(crate) use hdfs::{Hdfs, HdfsObjects, failure as hdfs_failure};
+pub(crate) use hdfs::{Hdfs, HdfsObjects, failure as hdfs_failure, sync_and_close};
 pub(crate) use memory::{Memory, MemoryObjects};
 #[cfg(feature = "s3")]
 pub(crate) use s3::{S3, S3Objects};

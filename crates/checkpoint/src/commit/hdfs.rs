@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::{CommitStore, PublishError};
-use crate::objects::{Hdfs, hdfs_failure};
+use crate::objects::{Hdfs, hdfs_failure, sync_and_close};
 use crate::step::Steps;
 use crate::{AttemptId, Step, layout};
 
@@ -33,16 +33,7 @@ impl HdfsCommitStore {
             Ok(file)
         });
         let mut file = file.map_err(|e| (Step::WriteManifest, e))?;
-        let synced = self.steps.run(Step::SyncManifest, object, || {
-            patience.once(async {
-                match file.hsync().await {
-                    // Striped files know no sync; closing them is all there is.
-                    Err(hdfs_native::HdfsError::UnsupportedFeature(_)) => {}
-                    synced => synced.map_err(|e| hdfs_failure(&e))?,
-                }
-                file.close().await.map_err(|e| hdfs_failure(&e))
-            })
-        });
+        let synced = self.steps.run(Step::SyncManifest, object, || patience.once(sync_and_close(&mut file)));
         synced.map_err(|e| (Step::SyncManifest, e))
     }
 

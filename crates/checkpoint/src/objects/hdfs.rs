@@ -221,6 +221,16 @@ impl From<HdfsError> for Failure {
     }
 }
 
+/// Makes the last block of a file durable on every data node of its pipeline, and closes the file.
+pub(crate) async fn sync_and_close(file: &mut FileWriter) -> Result<(), Failure> {
+    match file.hsync().await {
+        // Striped files know no sync; closing them is all there is.
+        Err(HdfsError::UnsupportedFeature(_)) => {}
+        synced => synced.map_err(|e| failure(&e))?,
+    }
+    file.close().await.map_err(|e| failure(&e))
+}
+
 #[derive(Debug)]
 pub(crate) struct HdfsObjects(pub(crate) Hdfs);
 
@@ -300,8 +310,7 @@ impl ObjectWriter for Stream {
 
     fn close(&mut self) -> io::Result<()> {
         let patience = self.patience;
-        let file = self.file()?;
-        patience.once(async { file.close().await.map_err(|e| failure(&e)) })
+        patience.once(sync_and_close(self.file()?))
     }
 
     fn abort(&mut self) -> io::Result<()> {
