@@ -31,8 +31,10 @@ pub struct PartWriter {
 
 enum File {
     Writing(Box<dyn ObjectWriter>),
-    /// A failed one accepts nothing more.
-    Failed,
+    /// Not opened yet.
+    Unopened,
+    /// A failed one accepts nothing more. Whether it is surely gone.
+    Discarded(bool),
     Closed,
 }
 
@@ -57,7 +59,7 @@ impl PartWriter {
             attempt: Arc::clone(attempt),
             partition,
             object,
-            file: File::Failed,
+            file: File::Unopened,
             checksum: Box::default(),
             header,
             bytes: 0,
@@ -169,16 +171,25 @@ impl PartWriter {
         Error::io(self.place(step), Some(self.bytes), error)
     }
 
-    /// Removes what was written; whether it is surely gone.
+    /// Removes what was written, unless that was tried before; whether it is surely gone.
     fn discard(&mut self) -> bool {
-        let file = std::mem::replace(&mut self.file, File::Failed);
         let shared = &self.attempt.shared;
-        let aborted = match file {
+        let aborted = match std::mem::replace(&mut self.file, File::Discarded(false)) {
+            File::Discarded(gone) => {
+                self.file = File::Discarded(gone);
+                return gone;
+            }
             File::Writing(mut file) => file.abort(),
-            File::Failed | File::Closed => Ok(()),
+            File::Unopened | File::Closed => Ok(()),
         };
+        // A server that does not answer is not waited for twice.
+        if aborted.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::TimedOut) {
+            return false;
+        }
         let removed = shared.run(Step::DiscardPart, &self.object, || shared.objects.discard(&self.object));
-        aborted.is_ok() && removed.is_ok()
+        let gone = aborted.is_ok() && removed.is_ok();
+        self.file = File::Discarded(gone);
+        gone
     }
 }
 

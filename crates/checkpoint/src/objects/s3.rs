@@ -123,7 +123,9 @@ impl S3 {
 
     /// What went wrong, in words for people: OpenDAL's own have the request's headers in them.
     fn failure(&self, error: &opendal::Error) -> Failure {
-        if error.is_temporary() && error.message().ends_with("timeout reached") {
+        // The one is a request's of its own, the other that of a piece in the background.
+        let timed_out = ["timeout reached", "write part timeout"];
+        if timed_out.iter().any(|words| error.message().ends_with(words)) {
             return Failure::timed_out(self.patience.operation);
         }
         let kind = io_kind(error.kind());
