@@ -15,6 +15,9 @@ use tempfile::TempDir;
 const S3: &str = "LARDER_TEST_S3";
 /// `hdfs://host:port` of a name node.
 const HDFS: &str = "LARDER_TEST_HDFS";
+/// Scripts that run a server of one's own.
+const S3_SERVE: &str = "LARDER_TEST_S3_SERVE";
+const HDFS_SERVE: &str = "LARDER_TEST_HDFS_SERVE";
 /// Set to 1, a server that is missing is a failure.
 const REQUIRE: &str = "LARDER_TEST_REQUIRE_SERVERS";
 
@@ -42,6 +45,25 @@ impl Kind {
 
     /// An empty store of this kind, if it can be had here.
     pub(crate) fn fresh(self) -> Option<Site> {
+        let server = match self {
+            Self::Fs | Self::Memory => String::new(),
+            Self::S3 => told(S3, cfg!(feature = "s3"), self)?,
+            Self::Hdfs => told(HDFS, cfg!(feature = "hdfs"), self)?,
+        };
+        Some(self.at(&server))
+    }
+
+    /// The script that runs a server of this kind, if there is one.
+    pub(crate) fn serve_script(self) -> Option<String> {
+        match self {
+            Self::Fs | Self::Memory => None,
+            Self::S3 => told(S3_SERVE, cfg!(feature = "s3"), self),
+            Self::Hdfs => told(HDFS_SERVE, cfg!(feature = "hdfs"), self),
+        }
+    }
+
+    /// An empty store of this kind, on a server.
+    pub(crate) fn at(self, server: &str) -> Site {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
         let name = format!("t{}-{}-{nanos}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -52,24 +74,21 @@ impl Kind {
             }
             Self::Memory => (format!("memory://{name}"), None),
             Self::S3 => {
-                server(S3, cfg!(feature = "s3"), "s3")?;
-                http("PUT", &format!("/{BUCKET}"), b"");
+                http(server, "PUT", &format!("/{BUCKET}"), b"");
                 (format!("s3://{BUCKET}/{name}"), None)
             }
-            Self::Hdfs => {
-                (format!("{}/larder-test/{name}", server(HDFS, cfg!(feature = "hdfs"), "hdfs")?), None)
-            }
+            Self::Hdfs => (format!("{server}/larder-test/{name}"), None),
         };
-        Some(Site { kind: self, address, name, _dir: dir })
+        Site { kind: self, address, name, server: server.to_owned(), _dir: dir }
     }
 }
 
-/// The address of a server, or a loud word that there is none.
-fn server(variable: &str, compiled: bool, feature: &str) -> Option<String> {
+/// What a variable says of a server, or a loud word that it says nothing.
+fn told(variable: &str, compiled: bool, kind: Kind) -> Option<String> {
     static SAID: Mutex<Option<HashSet<String>>> = Mutex::new(None);
     let why = match std::env::var(variable) {
-        Ok(address) if compiled => return Some(address),
-        Ok(_) => format!("feature {feature} is not compiled in"),
+        Ok(value) if compiled => return Some(value),
+        Ok(_) => format!("feature {} is not compiled in", kind.name()),
         Err(_) => format!("{variable} is not set"),
     };
     let required = std::env::var(REQUIRE).is_ok_and(|value| value == "1");
@@ -77,7 +96,7 @@ fn server(variable: &str, compiled: bool, feature: &str) -> Option<String> {
     let first = SAID.lock().unwrap().get_or_insert_default().insert(variable.to_owned());
     if first {
         // Past the test harness, which keeps what passing tests print.
-        let _ = writeln!(std::io::stderr().lock(), "SKIPPED: tests on {feature}: {why}");
+        let _ = writeln!(std::io::stderr().lock(), "SKIPPED: tests on {}: {why}", kind.name());
     }
     None
 }
@@ -91,9 +110,13 @@ pub(crate) fn each() -> Vec<Site> {
 pub(crate) fn builder(address: &str) -> Builder {
     let builder = CheckpointStore::builder(address);
     match (address.starts_with("s3://"), std::env::var(S3)) {
-        (true, Ok(endpoint)) => builder.s3_endpoint(endpoint).s3_credentials("test", "test", None),
+        (true, Ok(endpoint)) => on_s3(builder, &endpoint),
         _ => builder,
     }
+}
+
+fn on_s3(builder: Builder, endpoint: &str) -> Builder {
+    builder.s3_endpoint(endpoint).s3_credentials("test", "test", None)
 }
 
 /// An empty place for a store.
@@ -101,6 +124,7 @@ pub(crate) struct Site {
     pub(crate) kind: Kind,
     pub(crate) address: String,
     name: String,
+    server: String,
     _dir: Option<TempDir>,
 }
 
@@ -112,7 +136,8 @@ impl fmt::Debug for Site {
 
 impl Site {
     pub(crate) fn builder(&self) -> Builder {
-        builder(&self.address)
+        let builder = CheckpointStore::builder(&self.address);
+        if self.kind == Kind::S3 { on_s3(builder, &self.server) } else { builder }
     }
 
     pub(crate) fn store(&self) -> CheckpointStore {
@@ -135,7 +160,7 @@ impl Site {
         match self.kind {
             Kind::Fs => std::fs::read(format!("{}/{object}", self.address)).unwrap(),
             Kind::Memory => unreachable!("nothing reads memory from outside"),
-            Kind::S3 => http("GET", &self.s3_path(object), b"").1,
+            Kind::S3 => http(&self.server, "GET", &self.s3_path(object), b"").1,
             Kind::Hdfs => hdfs::get(&self.address, object),
         }
     }
@@ -145,7 +170,7 @@ impl Site {
         match self.kind {
             Kind::Fs => std::fs::write(format!("{}/{object}", self.address), bytes).unwrap(),
             Kind::Memory => unreachable!("nothing writes memory from outside"),
-            Kind::S3 => assert_eq!(http("PUT", &self.s3_path(object), bytes).0, 200),
+            Kind::S3 => assert_eq!(http(&self.server, "PUT", &self.s3_path(object), bytes).0, 200),
             Kind::Hdfs => hdfs::put(&self.address, object, bytes),
         }
     }
@@ -154,14 +179,14 @@ impl Site {
         match self.kind {
             Kind::Fs => std::fs::remove_file(format!("{}/{object}", self.address)).unwrap(),
             Kind::Memory => unreachable!("nothing changes memory from outside"),
-            Kind::S3 => assert_eq!(http("DELETE", &self.s3_path(object), b"").0, 204),
+            Kind::S3 => assert_eq!(http(&self.server, "DELETE", &self.s3_path(object), b"").0, 204),
             Kind::Hdfs => hdfs::remove(&self.address, object),
         }
     }
 
     /// Multipart uploads that are neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> usize {
-        let listed = http("GET", &format!("/{BUCKET}?uploads"), b"").1;
+        let listed = http(&self.server, "GET", &format!("/{BUCKET}?uploads"), b"").1;
         let listed = String::from_utf8(listed).unwrap();
         listed.matches(&format!("<Key>{}/", self.name)).count()
     }
@@ -175,7 +200,8 @@ impl Site {
         let mut keys: Vec<String> = Vec::new();
         loop {
             let after = keys.last().map(|key| format!("&start-after={below}{key}")).unwrap_or_default();
-            let listed = http("GET", &format!("/{BUCKET}?list-type=2&prefix={below}{after}"), b"").1;
+            let listed =
+                http(&self.server, "GET", &format!("/{BUCKET}?list-type=2&prefix={below}{after}"), b"").1;
             let listed = String::from_utf8(listed).unwrap();
             let page = listed.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").unwrap().0);
             keys.extend(page.map(|key| key.strip_prefix(&below).unwrap().to_owned()));
@@ -192,18 +218,17 @@ const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws
 
 /// A request to the S3 server: its status and its answer. One that the server stumbled over is made again: under load
 /// it does.
-pub(crate) fn http(method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+pub(crate) fn http(endpoint: &str, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     (0..20)
         .map(|tries: u64| {
             std::thread::sleep(Duration::from_millis(20 * tries));
-            http_once(method, path, body)
+            http_once(endpoint, method, path, body)
         })
         .find(|(status, _)| *status < 500)
         .unwrap()
 }
 
-fn http_once(method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-    let endpoint = std::env::var(S3).unwrap();
+fn http_once(endpoint: &str, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let host = endpoint.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
     let mut stream = TcpStream::connect(&host).unwrap();
     let length = body.len();

@@ -12,10 +12,6 @@ use crate::support::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn at_once() -> CleanupOptions {
-    CleanupOptions::default().orphan_grace(Duration::ZERO)
-}
-
 /// An attempt id of that age.
 fn attempt_of_age(age: Duration) -> String {
     let millis = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap().as_millis();

@@ -24,6 +24,10 @@ mod features;
 #[cfg(any(feature = "s3", feature = "hdfs"))]
 mod network;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod own_server;
+#[cfg(test)]
 mod race;
 #[cfg(test)]
 mod retention;

@@ -4,19 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_blockstore::codec::{Bincode, CodecId};
-use larder_blockstore::format::{Chunk, Compression};
-use larder_checkpoint::{
-    Attempt, CheckpointStore, CleanupOptions, Error, HookAction, PartError, Spec, Step, conformance,
-};
+use larder_checkpoint::{CleanupOptions, Error, HookAction, PartError, Spec, Step, conformance};
 use parking_lot::Mutex;
 
 use crate::backends::{self, Kind, Site};
 use crate::children;
 use crate::support::*;
-
-fn at_once() -> CleanupOptions {
-    CleanupOptions::default().orphan_grace(Duration::ZERO)
-}
 
 /// Backends whose objects can be seen and changed from outside.
 fn each_visible() -> Vec<Site> {
@@ -129,17 +122,6 @@ fn cleanup_spares_a_writer_at_work_on_any_backend() {
         assert!(others.orphans.is_empty() && others.skipped.is_empty(), "{site:?}: {others:?}");
         assert_eq!(read(&attempt.commit().unwrap()).unwrap(), numbers(1));
     }
-}
-
-/// A chunk of noise that no compression makes smaller.
-fn noise(seed: u64, bytes: usize) -> Chunk {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(bytes).collect();
-    Chunk::seal(bytes, 1, Compression::None)
-}
-
-fn begin_noise(store: &CheckpointStore) -> Attempt {
-    store.begin("noise", Spec::new(1, CodecId::POD)).unwrap()
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_blockstore::codec::{Bincode, CodecId};
 use larder_blockstore::format::{Chunk, ChunkEncoder, Compression};
-use larder_checkpoint::{Attempt, Checkpoint, CheckpointStore, Error, Spec};
+use larder_checkpoint::{Attempt, Checkpoint, CheckpointStore, CleanupOptions, Error, Spec};
 use tempfile::TempDir;
 
 pub(crate) const NAME: &str = "numbers";
@@ -98,4 +99,19 @@ pub(crate) fn committed_files(store: &CheckpointStore) -> Vec<String> {
     }
     files.sort();
     files
+}
+
+pub(crate) fn at_once() -> CleanupOptions {
+    CleanupOptions::default().orphan_grace(Duration::ZERO)
+}
+
+/// A chunk of noise that no compression makes smaller.
+pub(crate) fn noise(seed: u64, bytes: usize) -> Chunk {
+    let mut noise = vec![0; bytes];
+    fastrand::Rng::with_seed(seed).fill(&mut noise);
+    Chunk::seal(noise, 1, Compression::None)
+}
+
+pub(crate) fn begin_noise(store: &CheckpointStore) -> Attempt {
+    store.begin("noise", Spec::new(1, CodecId::POD)).unwrap()
 }
