@@ -15,7 +15,6 @@ public final class MiniHdfs {
         File directory = new File(args[1]).getAbsoluteFile();
         Configuration conf = new Configuration();
         conf.setInt("dfs.namenode.safemode.extension", 0);
-        conf.setBoolean("dfs.permissions.enabled", false);
         boolean isNew = !new File(directory, "name-0-1/current/VERSION").exists();
 
         endWithStandardInput();

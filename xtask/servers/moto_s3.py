@@ -13,7 +13,18 @@ from werkzeug.serving import make_server
 
 port = int(sys.argv[1])
 app = DomainDispatcherApplication(create_backend_app)
-server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
+condition = threading.Lock()
+
+
+def one_at_a_time(environ, start_response):
+    """moto looks whether the object is there, and stores it later: two writers could both find that it is not."""
+    if "HTTP_IF_NONE_MATCH" not in environ:
+        return app(environ, start_response)
+    with condition:
+        return list(app(environ, start_response))
+
+
+server = make_server("127.0.0.1", port, one_at_a_time, threaded=True, request_handler=MotoRequestHandler)
 serving = threading.Thread(target=server.serve_forever, daemon=True)
 serving.start()
 

@@ -46,7 +46,8 @@ fn race(store: &CheckpointStore, round: u64, racer: u64, wait: impl FnOnce()) ->
 }
 
 fn check_round(store: &CheckpointStore, round: u64, winners: &[u64]) {
-    assert_eq!(winners.len(), 1, "round {round} was won by {winners:?}");
+    let address = store.address();
+    assert_eq!(winners.len(), 1, "round {round} at {address} was won by {winners:?}");
     let checkpoint = store.latest(NAME).unwrap().unwrap();
     assert_eq!(checkpoint.generation(), round);
     assert_eq!(read(&checkpoint).unwrap(), entry(round, winners[0]), "what is read is the winner's");
