@@ -109,3 +109,15 @@ pub enum PublishError {
         source: io::Error,
     },
 }
+
+/// What a manifest that stands where one was to be published means, by what was found there.
+#[cfg(any(feature = "s3", feature = "hdfs"))]
+fn unless_its_own(found: io::Result<bytes::Bytes>, manifest: &[u8]) -> Result<(), PublishError> {
+    match found {
+        Ok(found) if found == manifest => Ok(()),
+        Ok(_) => Err(PublishError::Exists),
+        // The winner was removed since.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(PublishError::Exists),
+        Err(source) => Err(PublishError::Unknown { step: Step::ReadManifest, source }),
+    }
+}

@@ -119,6 +119,21 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
 }
 
+/// What OpenDAL lists of a directory, without the directory itself, sorted by name.
+fn entries_of(listed: Vec<opendal::Entry>, dir: &str) -> Vec<Entry> {
+    let mut entries: Vec<_> = listed
+        .into_iter()
+        .filter(|entry| entry.path().trim_matches('/') != dir.trim_matches('/'))
+        .map(|entry| Entry {
+            name: entry.name().trim_end_matches('/').to_owned(),
+            is_dir: entry.metadata().is_dir(),
+            bytes: entry.metadata().content_length(),
+        })
+        .collect();
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    entries
+}
+
 /// A path below a directory of the backend.
 #[cfg(feature = "hdfs")]
 fn below(root: &str, path: &str) -> String {

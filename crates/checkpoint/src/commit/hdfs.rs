@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::{CommitStore, PublishError};
+use super::{CommitStore, PublishError, unless_its_own};
 use crate::objects::{Hdfs, hdfs_failure, sync_and_close};
 use crate::step::Steps;
 use crate::{AttemptId, Step, layout};
@@ -44,13 +44,7 @@ impl HdfsCommitStore {
             Err(source) => source,
         };
         match source.kind() {
-            io::ErrorKind::AlreadyExists => match self.hdfs.get(object) {
-                Ok(found) if found == manifest => Ok(()),
-                Ok(_) => Err(PublishError::Exists),
-                // The winner was removed since.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Err(PublishError::Exists),
-                Err(source) => Err(PublishError::Unknown { step: Step::ReadManifest, source }),
-            },
+            io::ErrorKind::AlreadyExists => unless_its_own(self.hdfs.get(object), manifest),
             io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::QuotaExceeded => {
                 Err(PublishError::Failed { step, source })
             }

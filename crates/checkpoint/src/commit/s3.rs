@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{CommitStore, PublishError};
+use super::{CommitStore, PublishError, unless_its_own};
 use crate::objects::S3;
 use crate::step::Steps;
 use crate::{AttemptId, Step, layout};
@@ -97,13 +97,7 @@ impl CommitStore for S3CommitStore {
             Err(source) => source,
         };
         match source.kind() {
-            io::ErrorKind::AlreadyExists => match self.s3.get(&object) {
-                Ok(found) if found == manifest => Ok(()),
-                Ok(_) => Err(PublishError::Exists),
-                // The winner was removed since.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Err(PublishError::Exists),
-                Err(source) => Err(PublishError::Unknown { step: Step::ReadManifest, source }),
-            },
+            io::ErrorKind::AlreadyExists => unless_its_own(self.s3.get(&object), manifest),
             io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
                 Err(PublishError::Failed { step, source })
             }

@@ -17,7 +17,7 @@ use opendal::{ErrorKind, Operator};
 use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects};
+use super::{Entry, ObjectReader, ObjectWriter, Objects, entries_of};
 use crate::files::{Change, Files};
 use crate::runtime::block_on;
 
@@ -98,17 +98,7 @@ impl Objects for FsObjects {
         };
         let dir = format!("{dir}/");
         let listed = block_on(async { operator.list(&dir).await.map_err(into_io) })?;
-        let mut entries: Vec<_> = listed
-            .into_iter()
-            .filter(|entry| entry.path().trim_matches('/') != dir.trim_matches('/'))
-            .map(|entry| Entry {
-                name: entry.name().trim_end_matches('/').to_owned(),
-                is_dir: entry.metadata().is_dir(),
-                bytes: entry.metadata().content_length(),
-            })
-            .collect();
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        Ok(entries_of(listed, &dir))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {

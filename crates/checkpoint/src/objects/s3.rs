@@ -15,7 +15,7 @@ use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::options::WriteOptions;
 use opendal::{ErrorKind, Operator};
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead};
+use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, entries_of};
 use crate::retry::{Failure, PAUSE_MAX, Patience};
 use crate::runtime::{Background, block_on};
 use crate::settings::{CHUNK_BYTES_MIN, Settings, from_environment};
@@ -108,17 +108,7 @@ impl S3 {
             .patience
             .of_many_requests()
             .retry(|| async { self.timed.list(&dir).await.map_err(|e| self.failure(&e)) })?;
-        let mut entries: Vec<_> = listed
-            .into_iter()
-            .filter(|entry| entry.path().trim_matches('/') != dir.trim_matches('/'))
-            .map(|entry| Entry {
-                name: entry.name().trim_end_matches('/').to_owned(),
-                is_dir: entry.metadata().is_dir(),
-                bytes: entry.metadata().content_length(),
-            })
-            .collect();
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        Ok(entries_of(listed, &dir))
     }
 
     /// What went wrong, in words for people: OpenDAL's own have the request's headers in them.
