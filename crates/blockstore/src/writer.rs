@@ -110,24 +110,41 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     /// [`Error::Encode`] and [`Error::Disk`]; the record is then not part of the block.
     #[inline]
     pub fn push(&mut self, record: T) -> Result<Pushed<T>, Error> {
-        if self.refused {
-            return Ok(Pushed::Refused(record));
-        }
-        let refused = match &mut self.unroll {
-            Unroll::Values(values) => match values.push(&self.ground, record) {
-                None => return Ok(Pushed::Kept),
-                Some(record) => record,
-            },
-            Unroll::Bytes(bytes) => {
+        match &mut self.unroll {
+            Unroll::Values(values) if values.has_room_unmeasured() => {
+                values.push_unmeasured(record);
+                return Ok(Pushed::Kept);
+            }
+            Unroll::Bytes(bytes) if !self.refused => {
                 if bytes.push(&self.ground, &record)? {
                     return Ok(Pushed::Kept);
                 }
-                record
             }
-            Unroll::Taken => record,
-        };
-        self.refuse_or_spill()?;
-        if self.refused { Ok(Pushed::Refused(refused)) } else { self.push(refused) }
+            _ => {}
+        }
+        self.push_further(record)
+    }
+
+    /// Appends a record for which there is no room yet.
+    #[cold]
+    fn push_further(&mut self, mut record: T) -> Result<Pushed<T>, Error> {
+        while !self.refused {
+            record = match &mut self.unroll {
+                Unroll::Values(values) => match values.push(&self.ground, record) {
+                    None => return Ok(Pushed::Kept),
+                    Some(record) => record,
+                },
+                Unroll::Bytes(bytes) => {
+                    if bytes.push(&self.ground, &record)? {
+                        return Ok(Pushed::Kept);
+                    }
+                    record
+                }
+                Unroll::Taken => record,
+            };
+            self.refuse_or_spill()?;
+        }
+        Ok(Pushed::Refused(record))
     }
 
     /// Moves all records of `batch` into the block; those that stay in it were refused.
@@ -216,9 +233,12 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     /// Memory was refused: on to disk where the level has one, else an end of it.
     #[cold]
     fn refuse_or_spill(&mut self) -> Result<(), Error> {
-        let values = match &self.unroll {
+        let values = match &mut self.unroll {
             Unroll::Values(values) if self.inner.facts.level.uses_disk() => values,
-            _ => {
+            unroll => {
+                if let Unroll::Values(values) = unroll {
+                    values.close();
+                }
                 self.refused = true;
                 return Ok(());
             }

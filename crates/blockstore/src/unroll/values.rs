@@ -57,19 +57,22 @@ impl<T> ValuesUnroll<T> {
         self.full_records + self.run.len() as u64
     }
 
-    /// Keeps the record, or hands it back because memory was refused.
+    /// Whether the next record may be kept first and measured later.
     #[inline]
-    pub(crate) fn push(&mut self, ground: &Ground<T>, record: T) -> Option<T> {
-        if self.unmeasured < self.unmeasured_max && self.has_room() {
-            self.run.push(record);
-            self.unmeasured += 1;
-            return None;
-        }
-        self.push_measured(ground, record)
+    pub(crate) fn has_room_unmeasured(&self) -> bool {
+        self.unmeasured < self.unmeasured_max && self.has_room()
     }
 
-    #[cold]
-    fn push_measured(&mut self, ground: &Ground<T>, record: T) -> Option<T> {
+    /// Keeps a record for which there is such room. Apart from the question: a record that is handed over in an
+    /// `Option` is stored and loaded in pieces of other sizes, for which the processor waits.
+    #[inline]
+    pub(crate) fn push_unmeasured(&mut self, record: T) {
+        self.run.push(record);
+        self.unmeasured += 1;
+    }
+
+    /// Keeps the record, or hands it back because memory was refused.
+    pub(crate) fn push(&mut self, ground: &Ground<T>, record: T) -> Option<T> {
         let heap_bytes = (ground.facts.kind.heap_bytes)(std::slice::from_ref(&record)) as u64;
         let granted = self.measure(ground)
             && (self.has_room() || self.add_run(ground, 1, From::Evicting))
@@ -80,6 +83,11 @@ impl<T> ValuesUnroll<T> {
         self.unmeasured_max = if heap_bytes <= SMALL_BYTES { UNMEASURED_MAX } else { 0 };
         self.run.push(record);
         None
+    }
+
+    /// Lets no further record in unmeasured.
+    pub(crate) fn close(&mut self) {
+        self.unmeasured_max = 0;
     }
 
     /// Charges what was pushed and not measured yet; false when memory was refused. The records stay all the same.
