@@ -97,7 +97,7 @@ impl BytesUnroll {
     /// Encodes the record; false when memory was refused, the level has no disk, and the record was left out.
     #[inline]
     pub(crate) fn push<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<bool, Error> {
-        if self.buffer.capacity() == 0 && !self.make_room(ground, 0, START_BYTES)? {
+        if self.buffer.capacity() == 0 && !self.make_room(ground, 0, 0)? {
             return Ok(false);
         }
         self.encode(ground, record)?;
@@ -194,7 +194,7 @@ impl BytesUnroll {
             || self.buffer.is_in_arena()
             || self.buffer.finished_len() + overflow > ground.core.chunk_bytes();
         let room = if chunk_is_full && self.buffered_records > 0 { self.seal(ground) } else { Ok(true) }
-            .and_then(|sealed| Ok(sealed && self.make_room(ground, overflow, START_BYTES)?));
+            .and_then(|sealed| Ok(sealed && self.make_room(ground, overflow, 0)?));
         if !matches!(room, Ok(true)) {
             self.buffer.discard_record();
             return room;
@@ -212,12 +212,12 @@ impl BytesUnroll {
     }
 
     /// Grows the buffer so that `overflow` more bytes fit; false when memory was refused and there is no disk.
-    /// `expected` is how much will be written at least, as far as is known.
+    /// `known` is how much it will hold at least: what is known to come is worth an eviction, what might come is not.
     fn make_room<T: 'static>(
         &mut self,
         ground: &Ground<T>,
         overflow: usize,
-        expected: usize,
+        known: usize,
     ) -> Result<bool, Error> {
         let capacity = self.buffer.capacity();
         let chunk_bytes = ground.core.chunk_bytes();
@@ -227,8 +227,8 @@ impl BytesUnroll {
             self.buffer.grow(capacity);
             return Ok(true);
         }
-        let doubled = capacity.saturating_mul(2).min(chunk_bytes).max(least);
-        let first = doubled.max(expected.min(chunk_bytes));
+        let doubled = capacity.saturating_mul(2).max(known).min(chunk_bytes).max(least);
+        let first = doubled.max(START_BYTES.min(chunk_bytes));
         let ample = if self.chunks.is_empty() { first } else { chunk_bytes.max(least) };
         let Place::Memory(mode) = self.place else {
             self.stage(ground, ample);
@@ -246,7 +246,7 @@ impl BytesUnroll {
             return Ok(has_room);
         }
         self.move_to_disk(ground)?;
-        self.make_room(ground, overflow, expected)
+        self.make_room(ground, overflow, known)
     }
 
     /// Charges for a buffer of the first of these sizes if it is free, else, by evicting others' blocks, for one of
