@@ -115,10 +115,8 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
                 values.push_unmeasured(record);
                 return Ok(Pushed::Kept);
             }
-            Unroll::Bytes(bytes) if !self.refused => {
-                if bytes.push(&self.ground, &record)? {
-                    return Ok(Pushed::Kept);
-                }
+            Unroll::Bytes(bytes) if !self.refused && bytes.push(&self.ground, &record)? => {
+                return Ok(Pushed::Kept);
             }
             _ => {}
         }
