@@ -110,15 +110,17 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     /// [`Error::Encode`] and [`Error::Disk`]; the record is then not part of the block.
     #[inline]
     pub fn push(&mut self, record: T) -> Result<Pushed<T>, Error> {
-        match &mut self.unroll {
-            Unroll::Values(values) if values.has_room_unmeasured() => {
-                values.push_unmeasured(record);
-                return Ok(Pushed::Kept);
-            }
-            Unroll::Bytes(bytes) if !self.refused && bytes.push(&self.ground, &record)? => {
-                return Ok(Pushed::Kept);
-            }
-            _ => {}
+        if let Unroll::Values(values) = &mut self.unroll
+            && values.has_room_unmeasured()
+        {
+            values.push_unmeasured(record);
+            return Ok(Pushed::Kept);
+        }
+        if let Unroll::Bytes(bytes) = &mut self.unroll
+            && !self.refused
+            && bytes.push(&self.ground, &record)?
+        {
+            return Ok(Pushed::Kept);
         }
         self.push_further(record)
     }
