@@ -4,9 +4,10 @@
 //! `f64`s. Spark runs in spark-shell, which stays up over the rounds and is warmed up; each of our rounds is a process
 //! of its own. RDDs, with Java's serializer and with Kryo, the faster of which is reported; and DataFrames, whose
 //! cache keeps columns and reads only the one that is summed. The rows marked `cold` are what a job meets that is
-//! submitted for this alone: RDDs, with Kryo, in a spark-shell of their own, which has run nothing before. A
-//! checkpoint of ours is synchronised to the disk and read back before it counts; Spark's is neither. The first action
-//! of a checkpoint is to write it and sum.
+//! submitted for this alone: RDDs, with Kryo, in a spark-shell of their own, which has run nothing before. The
+//! first action of a checkpoint writes it and sums: Spark's RDD computes twice for that, its DataFrame writes first and
+//! reads it, ours does both in one pass. A checkpoint of ours is synchronised to the disk and read back before it
+//! counts; Spark's is neither.
 
 mod install;
 pub mod larder;

@@ -43,10 +43,11 @@ pub fn run(work: &Work) -> Result<Times, Failure> {
     };
     let sum = || readings.aggregate(0.0, |sum, reading| sum + reading.value, |a, b| a + b);
     let started = Instant::now();
-    if work.level.is_none() {
-        readings.checkpoint()?;
-    }
+    let checkpoint = if work.level.is_none() { Some(readings.checkpoint_lazily()?) } else { None };
     let mut sums = vec![sum()?];
+    if let Some(checkpoint) = checkpoint {
+        checkpoint.wait()?;
+    }
     let first_seconds = started.elapsed().as_secs_f64();
     let mut read_seconds = Vec::new();
     for _ in 0..work.reads {
