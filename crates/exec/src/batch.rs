@@ -66,6 +66,14 @@ impl<T: Clone> Batch<T> {
             Self::Shared(_) => self.as_slice().to_vec(),
         }
     }
+
+    /// Hands on the records one by one. Shared ones are cloned when it is their turn: there may be megabytes of them.
+    pub(crate) fn try_for_each<E>(self, take: impl FnMut(T) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Self::Owned(records) => records.into_iter().try_for_each(take),
+            Self::Shared(_) => self.as_slice().iter().cloned().try_for_each(take),
+        }
+    }
 }
 
 impl<T: 'static> Batch<T> {
@@ -133,6 +141,19 @@ mod tests {
             batches.push(batch.as_slice().to_vec());
         }
         assert_eq!(batches, [vec![1, 2], vec![3], vec![4]]);
+    }
+
+    #[test]
+    fn shared_records_are_cloned_one_at_a_time() {
+        let record = Rc::new(());
+        let batch = Batch::Shared(Batch::Owned(vec![Rc::clone(&record); 3]).share());
+        let mut taken = 0;
+        let done: Result<(), ()> = batch.try_for_each(|copy| {
+            taken += 1;
+            assert_eq!(Rc::strong_count(&copy), 1 + 3 + 1);
+            Ok(())
+        });
+        assert_eq!((done, taken), (Ok(()), 3));
     }
 
     #[test]
