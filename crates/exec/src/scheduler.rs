@@ -83,7 +83,13 @@ impl Context {
         let job = Job::start();
         let _running = self.register(&job);
         let run = JobRun { context: self, job: &job, target };
-        run.stage(&self.node(target)?.name(), target, partitions, &|task, _| work(task)).map(drop)
+        match run.stage(&self.node(target)?.name(), target, partitions, &|task, _| work(task))? {
+            StageEnd::Complete => Ok(()),
+            // There is no plan that could be made anew.
+            StageEnd::Lost | StageEnd::Stale => {
+                Err(Error::LostTooOften { what: "a block", dataset: self.label(target), rounds: 1 })
+            }
+        }
     }
 }
 
@@ -243,6 +249,8 @@ mod tests {
         assert!(message.as_ref().is_err_and(|m| m.contains("lineage of dataset `numbers`")), "{message:?}");
         let lost = numbers.run(&|_, _| Err::<(), _>(TaskError::Lost));
         assert!(matches!(lost, Err(Error::LostTooOften { .. })), "{lost:?}");
+        let unfinished = context.run_tasks(numbers.id(), &[0, 1], &|_| Err(TaskError::Lost));
+        assert!(matches!(unfinished, Err(Error::LostTooOften { .. })), "{unfinished:?}");
         assert_eq!(numbers.count()?, 10);
         Ok(())
     }

@@ -214,6 +214,31 @@ fn a_cancelled_job_ends_promptly_and_leaks_nothing() -> Done {
 }
 
 #[test]
+fn a_cancelled_job_leaves_off_in_the_middle_of_a_slice_that_is_read_where_it_lies() -> Done {
+    let context = context(1)?;
+    let numbers = context.parallelize((0..1_000_000_i64).collect(), 1)?;
+    let seen = AtomicU64::new(0);
+    let see = || {
+        if seen.fetch_add(1, AtomicOrdering::Relaxed) == 0 {
+            context.cancel();
+        }
+    };
+    let actions: [(&str, &dyn Fn() -> Done); 3] = [
+        ("fold", &|| numbers.aggregate((), |(), _| see(), |(), ()| ())),
+        ("reduce", &|| numbers.reduce(|left, _| (see(), left).1).map(drop)),
+        ("top", &|| numbers.top_by(1, |left, right| (see(), left.cmp(right)).1).map(drop)),
+    ];
+    for (what, action) in actions {
+        seen.store(0, AtomicOrdering::Relaxed);
+        let result = action();
+        assert!(matches!(result, Err(Error::Cancelled)), "{what}: {result:?}");
+        let seen = seen.load(AtomicOrdering::Relaxed);
+        assert!(seen < 100_000, "{what}: {seen} records after it was cancelled");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_job_that_waits_for_anothers_block_can_be_cancelled() -> Done {
     let context = context(2)?;
     let started = Arc::new(AtomicBool::new(false));
