@@ -98,7 +98,7 @@ impl Context {
     pub(crate) fn merge<R>(&self, dataset: NodeId, work: impl FnOnce() -> R) -> Result<R, Error> {
         panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Error::Merge {
             dataset: self.label(dataset),
-            cause: Box::new(Cause::of_panic(&*panic)),
+            cause: Box::new(Cause::of_caught(panic)),
         })
     }
 }

@@ -49,6 +49,30 @@ fn a_failing_closure_is_named_with_dataset_partition_and_attempt() -> Done {
     Ok(())
 }
 
+/// What a closure may throw.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped");
+    }
+}
+
+#[test]
+fn a_panic_with_something_that_panics_when_it_drops_is_an_error_like_any_other() -> Done {
+    let context = context(2)?;
+    let mined = context.range(0..10, 2)?.map(|n| if *n == 7 { std::panic::panic_any(Bomb) } else { *n });
+    let message = mined.count().map_err(|e| e.to_string());
+    assert!(
+        message.as_ref().is_err_and(|m| m.contains("partition 1, attempt 4 of 4: panicked")),
+        "{message:?}"
+    );
+    let merged = context.range(0..10, 2)?.aggregate(0, |sum, n| sum + n, |_, _| std::panic::panic_any(Bomb));
+    assert!(matches!(merged, Err(Error::Merge { .. })), "{merged:?}");
+    assert_eq!(context.range(0..10, 2)?.count()?, 10);
+    Ok(())
+}
+
 #[test]
 fn a_task_that_fails_once_is_tried_again() -> Done {
     for threads in [1, 2] {

@@ -110,7 +110,7 @@ impl<'a> Stage<'a> {
                 finish_parts(&unfinished);
             }
             drop(unfinished);
-            let result = result.unwrap_or_else(|panic| Err(Cause::of_panic(&*panic).into()));
+            let result = result.unwrap_or_else(|panic| Err(Cause::of_caught(panic).into()));
             let Err(TaskError::Failed(cause)) = result else { return result };
             if self.run.job.is_halted() {
                 return Err(TaskError::Halted);
@@ -153,6 +153,6 @@ impl<'a> Stage<'a> {
 fn finish_parts(unfinished: &[Rc<dyn Unfinished>]) {
     for part in unfinished.iter().rev() {
         let finished = panic::catch_unwind(AssertUnwindSafe(|| part.finish()));
-        drop(finished);
+        drop(finished.map_err(Cause::of_caught));
     }
 }
