@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use indexmap::IndexMap;
 
-use crate::batch::{BATCH_RECORDS, Batch};
+use crate::batch::{BATCH_RECORDS, Batch, PIECE_RECORDS};
 use crate::data::{Data, Key};
 use crate::dataset::Dataset;
 use crate::error::{BoxError, Error, TaskError};
@@ -67,7 +67,10 @@ impl<T: Data> Dataset<T> {
         let parts = self.run(&|_, mut pipeline| {
             let mut folded = zero.clone();
             while let Some(batch) = pipeline.next::<T>(usize::MAX)? {
-                folded = batch.as_slice().iter().fold(folded, &add);
+                for records in batch.as_slice().chunks(PIECE_RECORDS) {
+                    pipeline.task().check()?;
+                    folded = records.iter().fold(folded, &add);
+                }
             }
             Ok(folded)
         })?;
@@ -82,9 +85,12 @@ impl<T: Data> Dataset<T> {
         let parts = self.run(&|_, mut pipeline| {
             let mut reduced: Option<T> = None;
             while let Some(batch) = pipeline.next::<T>(usize::MAX)? {
-                let mut records = batch.as_slice().iter();
-                let first = reduced.take().or_else(|| records.next().cloned());
-                reduced = first.map(|first| records.fold(first, &f));
+                for records in batch.as_slice().chunks(PIECE_RECORDS) {
+                    pipeline.task().check()?;
+                    let mut records = records.iter();
+                    let first = reduced.take().or_else(|| records.next().cloned());
+                    reduced = first.map(|first| records.fold(first, &f));
+                }
             }
             Ok(reduced)
         })?;

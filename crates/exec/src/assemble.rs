@@ -3,27 +3,19 @@
 //! The graph names the blocks of the narrow chain, inputs first; each becomes a pipeline in that order. So nothing
 //! recurses over the lineage, and a persisted dataset is filled before what reads it is opened.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod route;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use larder_lineage::{Input, NarrowOrder, NodeId, Step};
+use larder_lineage::{Input, NodeId, Step};
 
+use self::route::{Pins, Route, place};
 use crate::error::TaskError;
 use crate::gather::Replay;
 use crate::node::{Checkpointing, Compute, Node};
 use crate::persist::Filled;
 use crate::pipeline::{DEPTH_MAX, Effort, Pipeline};
 use crate::task::{Place, Task};
-
-/// How deep coalesced partitions that open their inputs one after the other may stand in each other. Beyond, all
-/// inputs are opened at once.
-const LATE_INPUTS_MAX: u32 = 2;
-
-fn place(step: &Step<'_>) -> Place {
-    Place::of(step.node, step.partition)
-}
 
 /// Opens `partition` of `target`: pins what is resident, fills what is persisted and not resident, and strings
 /// the operators of all else together.
@@ -35,59 +27,6 @@ pub(crate) fn open(task: &Task, target: NodeId, partition: u32) -> Result<Pipeli
         if pins.complete(task, &route)? {
             return Assembly::new(task, &route, pins).run();
         }
-    }
-}
-
-/// What became of the blocks that seemed to be resident: pinned, or gone when they were opened.
-#[derive(Default)]
-struct Pins {
-    blocks: HashMap<(NodeId, u32), Option<Pipeline>>,
-}
-
-impl Pins {
-    /// Pins each block at which the route stops. False if one of them is gone, so that another route is needed.
-    fn complete(&mut self, task: &Task, route: &Route) -> Result<bool, TaskError> {
-        let mut complete = true;
-        for (step, node) in route.steps().filter(|(step, _)| step.stopped) {
-            let Entry::Vacant(vacant) = self.blocks.entry((step.node, step.partition)) else { continue };
-            let block = node.open_stored(task, place(&step))?;
-            complete &= block.is_some() || (route.late_inputs && node.is_concat());
-            vacant.insert(block);
-        }
-        Ok(complete)
-    }
-}
-
-/// The blocks of one task, inputs first, with their datasets.
-struct Route {
-    /// Whether coalesced partitions open their inputs one after the other: the route stops at them.
-    late_inputs: bool,
-    order: NarrowOrder,
-    nodes: Vec<Arc<Node>>,
-    /// How long the blocks of these steps take, of those that were measured before.
-    measured: HashMap<usize, Duration>,
-}
-
-impl Route {
-    fn find(task: &Task, target: NodeId, partition: u32, pins: &Pins) -> Result<Self, TaskError> {
-        let late_inputs = task.late_inputs().get() < LATE_INPUTS_MAX;
-        let graph = task.context().graph().lock();
-        let order = graph.narrow_order(target, partition, |id, partition| {
-            match pins.blocks.get(&(id, partition)) {
-                Some(Some(_)) => true,
-                pinned => graph.payload(id).is_ok_and(|node| {
-                    (pinned.is_none() && node.is_resident(partition)) || (late_inputs && node.is_concat())
-                }),
-            }
-        })?;
-        let nodes = order.iter().map(|step| graph.payload(step.node).cloned()).collect::<Result<_, _>>()?;
-        let times = order.iter().map(|step| graph.cost(step.node, step.partition));
-        let measured = times.enumerate().filter_map(|(index, time)| Some((index, time?))).collect();
-        Ok(Self { late_inputs, order, nodes, measured })
-    }
-
-    fn steps(&self) -> impl Iterator<Item = (Step<'_>, &Arc<Node>)> {
-        self.order.iter().zip(&self.nodes)
     }
 }
 
@@ -314,6 +253,7 @@ impl<'a> Assembly<'a> {
 #[cfg(test)]
 mod tests {
     use std::thread::sleep;
+    use std::time::Duration;
 
     use larder_blockstore::StorageLevel;
     use larder_lineage::Residency;

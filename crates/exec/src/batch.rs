@@ -7,6 +7,10 @@ use std::rc::Rc;
 /// How many records operators aim to hand on at once.
 pub(crate) const BATCH_RECORDS: usize = 1024;
 
+/// After how many records of a shared batch its consumer looks whether the job is over: few enough for closures that are
+/// slow, and too many to be felt by a sum.
+pub(crate) const PIECE_RECORDS: usize = 8 * BATCH_RECORDS;
+
 /// A [`Batch`] of a type that only its producer and its consumer know.
 pub(crate) type AnyBatch = Box<dyn Any>;
 
@@ -32,6 +36,17 @@ pub(crate) struct SharedBatch<T> {
 impl<T> Clone for SharedBatch<T> {
     fn clone(&self) -> Self {
         Self { owner: Rc::clone(&self.owner), slice: self.slice, range: self.range.clone() }
+    }
+}
+
+impl<T> SharedBatch<T> {
+    /// The same records, at most `records_max` at a time.
+    pub(crate) fn pieces(&self, records_max: usize) -> impl Iterator<Item = Self> {
+        let end = self.range.end;
+        self.range.clone().step_by(records_max).map(move |start| {
+            let range = start..end.min(start.saturating_add(records_max));
+            Self { range, ..self.clone() }
+        })
     }
 }
 
@@ -64,6 +79,14 @@ impl<T: Clone> Batch<T> {
         match self {
             Self::Owned(records) => records,
             Self::Shared(_) => self.as_slice().to_vec(),
+        }
+    }
+
+    /// Hands on the records one by one. Shared ones are cloned when it is their turn: there may be megabytes of them.
+    pub(crate) fn try_for_each<E>(self, take: impl FnMut(T) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Self::Owned(records) => records.into_iter().try_for_each(take),
+            Self::Shared(_) => self.as_slice().iter().cloned().try_for_each(take),
         }
     }
 }
@@ -133,6 +156,31 @@ mod tests {
             batches.push(batch.as_slice().to_vec());
         }
         assert_eq!(batches, [vec![1, 2], vec![3], vec![4]]);
+    }
+
+    #[test]
+    fn the_pieces_of_a_shared_batch_are_all_of_it() {
+        let all = Batch::Owned((0..10).collect()).share();
+        let batch = SharedBatch { range: 1..9, ..all };
+        for (records_max, lengths) in [(3, vec![3, 3, 2]), (4, vec![4, 4]), (100, vec![8])] {
+            let pieces: Vec<Batch<i32>> = batch.pieces(records_max).map(Batch::Shared).collect();
+            assert_eq!(pieces.iter().map(Batch::len).collect::<Vec<_>>(), lengths);
+            let records: Vec<i32> = pieces.iter().flat_map(Batch::as_slice).copied().collect();
+            assert_eq!(records, (1..9).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn shared_records_are_cloned_one_at_a_time() {
+        let record = Rc::new(());
+        let batch = Batch::Shared(Batch::Owned(vec![Rc::clone(&record); 3]).share());
+        let mut taken = 0;
+        let done: Result<(), ()> = batch.try_for_each(|copy| {
+            taken += 1;
+            assert_eq!(Rc::strong_count(&copy), 1 + 3 + 1);
+            Ok(())
+        });
+        assert_eq!((done, taken), (Ok(()), 3));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The context: what the datasets of a program share.
 
 mod builder;
+mod byte_amount;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +13,8 @@ use larder_checkpoint::CheckpointStore;
 use larder_lineage::{Dependency, Graph, NodeDescription, NodeId, NodeSpec};
 use parking_lot::Mutex;
 
-pub use self::builder::{ByteAmount, ContextBuilder};
+pub use self::builder::ContextBuilder;
+pub use self::byte_amount::ByteAmount;
 use crate::checkpoint::Uploads;
 use crate::data::Data;
 use crate::dataset::Dataset;

@@ -22,7 +22,8 @@ use crate::task::Task;
 ///
 /// Closures may run several times for one record: a task is tried again when it fails, and what is not kept is
 /// computed by each action that needs it. So they should depend on nothing but their arguments. A closure may itself
-/// run actions of other datasets; those run on its thread.
+/// run actions of other datasets; those run on its thread. It must not wait for an action that it started on another
+/// thread: that one may wait for this task's turn to end.
 pub struct Dataset<T> {
     handle: Arc<Handle>,
     records: PhantomData<fn() -> T>,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -378,6 +379,15 @@ impl Cause {
             _ => "with something that is no text".to_owned(),
         };
         Self::Panic { message }
+    }
+
+    /// As [`of_panic`](Self::of_panic), and lets go of what was thrown. If that panics as well, it stays where it is.
+    pub(crate) fn of_caught(panic: Box<dyn Any + Send>) -> Self {
+        let cause = Self::of_panic(&*panic);
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(another);
+        }
+        cause
     }
 
     /// Whether trying again would give the same.

@@ -10,7 +10,7 @@ use std::ops::AddAssign;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::batch::{AnyBatch, BATCH_RECORDS, Batch};
+use crate::batch::{AnyBatch, BATCH_RECORDS, Batch, PIECE_RECORDS};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
 use crate::task::{Place, Task};
@@ -218,13 +218,22 @@ impl Pipeline {
         Ok(count)
     }
 
-    /// Calls `consume` with each batch.
+    /// Calls `consume` with each batch, and looks between them whether the job is over. Shared ones come in pieces: what
+    /// a source has in one slice may be a whole partition, and what is done with it may be slow.
     pub(crate) fn for_each_batch<T: 'static>(
         &mut self,
         mut consume: impl FnMut(Batch<T>) -> Result<(), TaskError>,
     ) -> Result<(), TaskError> {
         while let Some(batch) = self.next::<T>(usize::MAX)? {
-            consume(batch)?;
+            match batch {
+                Batch::Owned(_) => consume(batch)?,
+                Batch::Shared(shared) => {
+                    for piece in shared.pieces(PIECE_RECORDS) {
+                        self.parts.task.check()?;
+                        consume(Batch::Shared(piece))?;
+                    }
+                }
+            }
         }
         Ok(())
     }

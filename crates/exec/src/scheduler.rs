@@ -3,80 +3,30 @@
 //! A job is planned from what is resident; map tasks that left no output run first, in the plan's order, and the
 //! wanted partitions last. A block that is lost meanwhile makes the job plan again; what was done stays done.
 
+mod setbacks;
+mod stage;
+
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use larder_lineage::{Graph, NodeId, RecomputePlan, Residency, ShuffleStage};
 use parking_lot::Mutex;
 
+use self::setbacks::Setbacks;
+use self::stage::{Stage, StageEnd};
 use crate::assemble;
-use crate::checkpoint::{self, Unfinished};
+use crate::checkpoint;
 use crate::context::Context;
 use crate::error::{Cause, Error, TaskError};
-use crate::job::{Job, WorksFor, in_task};
+use crate::job::{Job, WorksFor};
 use crate::node::{Node, Prepare};
 use crate::pipeline::Pipeline;
-use crate::progress::Progress;
 use crate::shuffle::AnyShuffle;
-use crate::task::{Place, Task, TaskState};
-
-/// How often in a row a job is planned anew for one reason without getting any further.
-const SETBACKS_MAX: u32 = 16;
+use crate::task::{Place, Task};
 
 /// What a task does with one partition of the dataset an action is about.
 pub(crate) type Work<'a, R> = dyn Fn(&Task, u32, Pipeline) -> Result<R, TaskError> + Sync + 'a;
-
-/// How a stage ended that did not fail for good.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum StageEnd {
-    Complete,
-    /// A block it counted on is gone.
-    Lost,
-    /// The lineage is not what it was planned from.
-    Stale,
-}
-
-/// Rounds that were for nothing, since the last one that brought the job nearer to its end.
-struct Setbacks {
-    /// The fewest tasks a plan had so far. Fewer is progress; so a job ends, whatever happens to it.
-    tasks_min: usize,
-    lost: u32,
-    stale: u32,
-}
-
-impl Setbacks {
-    fn none() -> Self {
-        Self { tasks_min: usize::MAX, lost: 0, stale: 0 }
-    }
-
-    /// There is a new plan.
-    fn planned(&mut self, plan: &RecomputePlan) {
-        let maps: usize = plan.shuffles().iter().map(|stage| stage.partitions.len()).sum();
-        let tasks = maps + plan.result().partitions.len();
-        if tasks < self.tasks_min {
-            *self = Self { tasks_min: tasks, ..Self::none() };
-        }
-    }
-
-    /// Its round ended so. An error if that was too often.
-    fn count(&mut self, end: StageEnd, dataset: impl FnOnce() -> String) -> Result<(), Error> {
-        match end {
-            StageEnd::Complete => {}
-            StageEnd::Lost => self.lost += 1,
-            StageEnd::Stale => self.stale += 1,
-        }
-        if self.lost >= SETBACKS_MAX {
-            return Err(Error::LostTooOften { what: "a block", dataset: dataset(), rounds: self.lost });
-        }
-        if self.stale >= SETBACKS_MAX {
-            return Err(Error::LineageUnsettled { dataset: dataset(), rounds: self.stale });
-        }
-        Ok(())
-    }
-}
 
 impl Context {
     /// Runs `work` over these partitions of a dataset and returns the results in the order of `partitions`.
@@ -133,7 +83,13 @@ impl Context {
         let job = Job::start();
         let _running = self.register(&job);
         let run = JobRun { context: self, job: &job, target };
-        run.stage(&self.node(target)?.name(), target, partitions, &|task, _| work(task)).map(drop)
+        match run.stage(&self.node(target)?.name(), target, partitions, &|task, _| work(task))? {
+            StageEnd::Complete => Ok(()),
+            // There is no plan that could be made anew.
+            StageEnd::Lost | StageEnd::Stale => {
+                Err(Error::LostTooOften { what: "a block", dataset: self.label(target), rounds: 1 })
+            }
+        }
     }
 }
 
@@ -142,7 +98,7 @@ impl Context {
     pub(crate) fn merge<R>(&self, dataset: NodeId, work: impl FnOnce() -> R) -> Result<R, Error> {
         panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Error::Merge {
             dataset: self.label(dataset),
-            cause: Box::new(Cause::of_panic(&*panic)),
+            cause: Box::new(Cause::of_caught(panic)),
         })
     }
 }
@@ -238,39 +194,7 @@ impl JobRun<'_> {
         if self.job.is_halted() {
             return Err(Error::Cancelled);
         }
-        let nested = in_task();
-        let stage = Stage {
-            run: self,
-            node,
-            partitions,
-            work,
-            nested,
-            next: AtomicUsize::new(0),
-            setback: OnceLock::new(),
-            failure: Mutex::new(None),
-            progress: self.context.progress(label, if nested { 0 } else { partitions.len() }),
-        };
-        let threads = if nested { 1 } else { self.context.threads().min(partitions.len()) };
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                let worker = std::thread::Builder::new().name("larder-worker".into());
-                // Without the thread, the others do its share.
-                if worker.spawn_scoped(scope, || stage.drain()).is_err() {
-                    break;
-                }
-            }
-            stage.drain();
-        });
-        stage.end()
-    }
-}
-
-/// Writes parts of checkpoints to their ends, those first that are computed from others. What fails is left out: the
-/// action has its result, and what is missing of a checkpoint is written at the end of the job.
-fn finish_parts(unfinished: &[Rc<dyn Unfinished>]) {
-    for part in unfinished.iter().rev() {
-        let finished = panic::catch_unwind(AssertUnwindSafe(|| part.finish()));
-        drop(finished);
+        Stage::new(self, label, node, partitions, work).run()
     }
 }
 
@@ -288,96 +212,11 @@ impl Residency for Resident<'_> {
     }
 }
 
-/// The tasks of one stage, and what became of them.
-struct Stage<'a> {
-    run: &'a JobRun<'a>,
-    /// What the tasks' partitions are of.
-    node: NodeId,
-    partitions: &'a [u32],
-    work: &'a (dyn Fn(&Task, usize) -> Result<(), TaskError> + Sync),
-    nested: bool,
-    next: AtomicUsize,
-    /// What made the job need another plan, if something did.
-    setback: OnceLock<StageEnd>,
-    failure: Mutex<Option<Error>>,
-    progress: Progress,
-}
-
-impl Stage<'_> {
-    /// Runs tasks until none is left or the stage is over.
-    fn drain(&self) {
-        let job = self.run.job;
-        while self.setback.get().is_none() && !job.is_halted() {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(&partition) = self.partitions.get(index) else { return };
-            let slot = if self.nested { None } else { self.run.context.slots().take(job) };
-            if !self.nested && slot.is_none() {
-                return;
-            }
-            match self.run_task(index, partition) {
-                Ok(()) => self.progress.done(),
-                Err(TaskError::Lost) => drop(self.setback.set(StageEnd::Lost)),
-                Err(TaskError::Stale) => drop(self.setback.set(StageEnd::Stale)),
-                Err(TaskError::Halted | TaskError::Failed(_)) => return,
-            }
-        }
-    }
-
-    /// Runs one task, again if it fails.
-    fn run_task(&self, index: usize, partition: u32) -> Result<(), TaskError> {
-        let _in_task = WorksFor::task_of(self.run.job);
-        let attempts = self.run.context.task_attempts();
-        let mut attempt = 1;
-        loop {
-            let task = TaskState::new(self.run.context, self.run.job, self.node, partition);
-            let result = panic::catch_unwind(AssertUnwindSafe(|| (self.work)(&task, index)));
-            let unfinished = task.take_unfinished();
-            if matches!(result, Ok(Ok(()))) {
-                finish_parts(&unfinished);
-            }
-            drop(unfinished);
-            let result = result.unwrap_or_else(|panic| Err(Cause::of_panic(&*panic).into()));
-            let Err(TaskError::Failed(cause)) = result else { return result };
-            if self.run.job.is_halted() {
-                return Err(TaskError::Halted);
-            }
-            if attempt >= attempts || cause.is_final() {
-                let place = task.place();
-                let label = self.run.context.label(place.node);
-                self.fail(Error::Task {
-                    dataset: if place.map_side { format!("{label}, map side") } else { label },
-                    partition: place.partition,
-                    attempt,
-                    attempts,
-                    cause,
-                });
-                return Err(TaskError::Halted);
-            }
-            attempt += 1;
-        }
-    }
-
-    fn fail(&self, error: Error) {
-        self.failure.lock().get_or_insert(error);
-        self.run.job.halt();
-        self.run.context.slots().wake_all();
-    }
-
-    fn end(self) -> Result<StageEnd, Error> {
-        if let Some(error) = self.failure.into_inner() {
-            return Err(error);
-        }
-        if self.run.job.is_halted() {
-            return Err(Error::Cancelled);
-        }
-        Ok(self.setback.into_inner().unwrap_or(StageEnd::Complete))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
+    use super::setbacks::SETBACKS_MAX;
     use super::*;
 
     #[test]
@@ -410,6 +249,8 @@ mod tests {
         assert!(message.as_ref().is_err_and(|m| m.contains("lineage of dataset `numbers`")), "{message:?}");
         let lost = numbers.run(&|_, _| Err::<(), _>(TaskError::Lost));
         assert!(matches!(lost, Err(Error::LostTooOften { .. })), "{lost:?}");
+        let unfinished = context.run_tasks(numbers.id(), &[0, 1], &|_| Err(TaskError::Lost));
+        assert!(matches!(unfinished, Err(Error::LostTooOften { .. })), "{unfinished:?}");
         assert_eq!(numbers.count()?, 10);
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! when nor on how much memory rounds were granted. No two rounds have the same block number, not even those of two
 //! attempts at one map task, whose slices may begin elsewhere.
 
+mod held;
 mod map_side;
 mod map_writer;
 mod output;
@@ -299,6 +300,66 @@ mod tests {
         assert_eq!(ample, short);
         assert!(rounds < short_rounds, "{rounds} and {short_rounds}");
         assert!(peak > 1 << 20, "what a round holds is charged: {peak}");
+        Ok(())
+    }
+
+    /// Counts how often one of it is cloned.
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Cloned(i64);
+
+    impl larder_blockstore::HeapSize for Cloned {
+        fn heap_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    static CLONES: AtomicU64 = AtomicU64::new(0);
+
+    impl Clone for Cloned {
+        fn clone(&self) -> Self {
+            CLONES.fetch_add(1, Ordering::Relaxed);
+            Self(self.0)
+        }
+    }
+
+    #[test]
+    fn records_of_stored_blocks_are_written_where_they_lie_unless_their_room_may_be_needed()
+    -> Result<(), Error> {
+        for (no_disk, clones) in [(false, 0), (true, 20_000)] {
+            let builder = Context::builder().threads(2).progress(false).memory("16MiB");
+            let context = if no_disk { builder.no_disk() } else { builder }.build()?;
+            let stored = context.range(0..20_000, 3)?.map(|n| Cloned(*n)).cache()?;
+            stored.count()?;
+            let before = CLONES.load(Ordering::Relaxed);
+            assert_eq!(stored.repartition(5)?.count()?, 20_000);
+            assert_eq!(CLONES.load(Ordering::Relaxed) - before, clones, "no disk: {no_disk}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn stored_records_fill_rounds_like_others_and_go_where_others_go() -> Result<(), Error> {
+        let spread = |persisted: bool, partitions: u32| {
+            let context = Context::builder().threads(1).progress(false).memory("64MiB").build()?;
+            let pairs = context.range(0..60_000, partitions)?.map(|n| (n % 1_000, format!("{n:0>100}")));
+            if persisted {
+                pairs.cache()?.count()?;
+            }
+            // Batches of all sizes, two of which stand beside each other.
+            let mixed = pairs.coalesce(1)?.union(&pairs.filter(|(_, text)| text.ends_with('7')))?;
+            let groups = mixed.coalesce(2)?.group_by_key_with_partitions(4)?;
+            let groups = groups.map(|(key, texts)| (*key, texts.clone())).collect()?;
+            let shuffle =
+                context.store().datasets().into_iter().find(|stored| stored.name.contains("shuffle"));
+            Ok::<_, Error>((groups, shuffle.map(|shuffle| (shuffle.blocks, shuffle.records))))
+        };
+        for partitions in [1, 100, 6_000] {
+            let (groups, rounds) = spread(false, partitions)?;
+            assert!(rounds.is_some_and(|(rounds, records)| rounds > 4 && records == 66_000), "{rounds:?}");
+            let stored = spread(true, partitions)?;
+            assert_eq!(stored.1, rounds, "{partitions} partitions");
+            assert!(stored.0 == groups, "{partitions} partitions");
+        }
         Ok(())
     }
 

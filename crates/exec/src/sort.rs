@@ -217,10 +217,7 @@ where
             let key = self.order.key(record);
             ranges.partition_point(|bound| self.order.compare(bound, &key) == Ordering::Less) as u32
         };
-        input.for_each_batch::<T>(|batch| {
-            let mut records = batch.into_vec().into_iter();
-            records.try_for_each(|record| out.push(range_of(&record), record))
-        })
+        input.for_each_batch::<T>(|batch| out.push_batch(batch, range_of))
     }
 }
 
@@ -235,9 +232,7 @@ impl<T: Portable, K: Data + Ord, F: Fn(&T) -> K + Send + Sync + 'static> WholeIn
         let (task, order) = (Rc::clone(task), Arc::clone(&self.order));
         Ok(deferred(input.depth(), move || {
             let mut sorter = Sorter::new(&task, ByKeyOrder(order, PhantomData))?;
-            input.for_each_batch::<T>(|batch| {
-                batch.into_vec().into_iter().try_for_each(|record| sorter.push(record))
-            })?;
+            input.for_each_batch::<T>(|batch| batch.try_for_each(|record| sorter.push(record)))?;
             drop(input);
             Ok(Streamed(sorter.finish()?))
         }))

@@ -49,6 +49,30 @@ fn a_failing_closure_is_named_with_dataset_partition_and_attempt() -> Done {
     Ok(())
 }
 
+/// What a closure may throw.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped");
+    }
+}
+
+#[test]
+fn a_panic_with_something_that_panics_when_it_drops_is_an_error_like_any_other() -> Done {
+    let context = context(2)?;
+    let mined = context.range(0..10, 2)?.map(|n| if *n == 7 { std::panic::panic_any(Bomb) } else { *n });
+    let message = mined.count().map_err(|e| e.to_string());
+    assert!(
+        message.as_ref().is_err_and(|m| m.contains("partition 1, attempt 4 of 4: panicked")),
+        "{message:?}"
+    );
+    let merged = context.range(0..10, 2)?.aggregate(0, |sum, n| sum + n, |_, _| std::panic::panic_any(Bomb));
+    assert!(matches!(merged, Err(Error::Merge { .. })), "{merged:?}");
+    assert_eq!(context.range(0..10, 2)?.count()?, 10);
+    Ok(())
+}
+
 #[test]
 fn a_task_that_fails_once_is_tried_again() -> Done {
     for threads in [1, 2] {
@@ -209,6 +233,31 @@ fn a_cancelled_job_ends_promptly_and_leaks_nothing() -> Done {
         assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
         assert_eq!(heap_bytes(&context), 0, "no block, no reservation");
         assert_eq!(context.range(0..100, 4)?.cache()?.count()?, 100, "the context can be used again");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cancelled_job_leaves_off_in_the_middle_of_a_slice_that_is_read_where_it_lies() -> Done {
+    let context = context(1)?;
+    let numbers = context.parallelize((0..1_000_000_i64).collect(), 1)?;
+    let seen = AtomicU64::new(0);
+    let see = || {
+        if seen.fetch_add(1, AtomicOrdering::Relaxed) == 0 {
+            context.cancel();
+        }
+    };
+    let actions: [(&str, &dyn Fn() -> Done); 3] = [
+        ("fold", &|| numbers.aggregate((), |(), _| see(), |(), ()| ())),
+        ("reduce", &|| numbers.reduce(|left, _| (see(), left).1).map(drop)),
+        ("top", &|| numbers.top_by(1, |left, right| (see(), left.cmp(right)).1).map(drop)),
+    ];
+    for (what, action) in actions {
+        seen.store(0, AtomicOrdering::Relaxed);
+        let result = action();
+        assert!(matches!(result, Err(Error::Cancelled)), "{what}: {result:?}");
+        let seen = seen.load(AtomicOrdering::Relaxed);
+        assert!(seen < 100_000, "{what}: {seen} records after it was cancelled");
     }
     Ok(())
 }

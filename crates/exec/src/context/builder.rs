@@ -7,12 +7,12 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytesize::ByteSize;
 use larder_blockstore::{BlockStore, BlockStoreBuilder};
 use larder_checkpoint::CheckpointStore;
 use larder_lineage::Graph;
 use parking_lot::Mutex;
 
+use super::byte_amount::ByteAmount;
 use super::{Context, Inner};
 use crate::cancel;
 use crate::checkpoint::Uploads;
@@ -82,40 +82,6 @@ impl Default for ContextBuilder {
             checkpoints: Checkpoints::None,
             checkpoint_bandwidth: None,
         }
-    }
-}
-
-/// A number of bytes: a number, or a text such as `"64MiB"`, `"1.5 GB"`, `"512k"`.
-pub trait ByteAmount {
-    /// The bytes, or why this is no number of bytes.
-    ///
-    /// # Errors
-    /// A message for the user.
-    fn byte_amount(self) -> Result<u64, String>;
-}
-
-impl ByteAmount for u64 {
-    fn byte_amount(self) -> Result<u64, String> {
-        Ok(self)
-    }
-}
-
-impl ByteAmount for &str {
-    fn byte_amount(self) -> Result<u64, String> {
-        let size = self.parse::<ByteSize>();
-        size.map(|size| size.as_u64()).map_err(|e| format!("`{self}` is no size such as `64MiB`: {e}"))
-    }
-}
-
-impl ByteAmount for String {
-    fn byte_amount(self) -> Result<u64, String> {
-        self.as_str().byte_amount()
-    }
-}
-
-impl ByteAmount for &String {
-    fn byte_amount(self) -> Result<u64, String> {
-        self.as_str().byte_amount()
     }
 }
 
@@ -353,14 +319,6 @@ fn store(memory: Amount, off_heap: Amount, disk: Disk, describe: DescribeStore) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_numbers_or_texts() {
-        assert_eq!("64MiB".byte_amount(), Ok(64 << 20));
-        assert_eq!("1.5 GB".byte_amount(), Ok(1_500_000_000));
-        assert_eq!(17_u64.byte_amount(), Ok(17));
-        assert!("lots".byte_amount().unwrap_err().contains("`lots`"));
-    }
 
     #[test]
     fn impossible_settings_are_named() {

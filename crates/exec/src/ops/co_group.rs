@@ -47,11 +47,11 @@ impl<K: Key, V: Portable, W: Portable> WholeInputs for CoGroup<K, V, W> {
         Ok(deferred(left.depth().max(right.depth()), move || {
             let mut table = Table::<K, Side<V, W>, Groups<V, W>, _>::new(&task, Arc::new(BothSides))?;
             left.for_each_batch::<(K, V)>(|batch| {
-                batch.into_vec().into_iter().try_for_each(|(key, value)| table.put(key, Side::Left(value)))
+                batch.try_for_each(|(key, value)| table.put(key, Side::Left(value)))
             })?;
             drop(left);
             right.for_each_batch::<(K, W)>(|batch| {
-                batch.into_vec().into_iter().try_for_each(|(key, value)| table.put(key, Side::Right(value)))
+                batch.try_for_each(|(key, value)| table.put(key, Side::Right(value)))
             })?;
             drop(right);
             Ok(Streamed(table.into_rows()))

@@ -155,9 +155,11 @@ impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> Joined<K, V, W, J> {
             left: Some(left),
             batch: None,
             next: 0,
+            next_right: 0,
             rows,
             met,
             rest: None,
+            rest_values: None,
             _working: working,
             kind: PhantomData,
         })))
@@ -191,12 +193,16 @@ struct Probe<K, V, W, J> {
     left: Option<Pipeline>,
     batch: Option<Batch<(K, V)>>,
     next: usize,
+    /// How many right values the next left record is paired with already.
+    next_right: usize,
     /// Right values by key.
     rows: Rows<K, W>,
     /// Which rows met a left record; kept only where it matters.
     met: Vec<bool>,
     /// The rows that met none, once the left side is at its end.
     rest: Option<Rest<K, W>>,
+    /// The one of them that was begun.
+    rest_values: Option<(K, std::vec::IntoIter<W>)>,
     _working: Working,
     kind: PhantomData<fn() -> J>,
 }
@@ -233,17 +239,26 @@ impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> Probe<K, V, W, J> {
             if output.len() >= BATCH_RECORDS {
                 return true;
             }
-            self.next += 1;
             match self.rows.get_full(key) {
                 Some((row, _, values)) => {
                     if let Some(met) = self.met.get_mut(row) {
                         *met = true;
                     }
-                    let pairs = values.iter().flatten().map(|right| J::both(value.clone(), right.clone()));
+                    // Many records of a hot key would be more than anybody was granted.
+                    let rights = values.as_deref().and_then(|values| values.get(self.next_right..));
+                    let mut rights = rights.unwrap_or_default().iter();
+                    let room = BATCH_RECORDS - output.len();
+                    let pairs = rights.by_ref().take(room).map(|right| J::both(value.clone(), right.clone()));
                     output.extend(pairs.map(|pair| (key.clone(), pair)));
+                    if rights.len() > 0 {
+                        self.next_right += room;
+                        return true;
+                    }
+                    self.next_right = 0;
                 }
                 None => output.extend(J::left_only(value.clone()).map(|pair| (key.clone(), pair))),
             }
+            self.next += 1;
         }
         output.len() >= BATCH_RECORDS
     }
@@ -251,13 +266,66 @@ impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> Probe<K, V, W, J> {
     fn rest(&mut self, output: &mut Vec<(K, J::Pair)>) {
         let (rows, met) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.met));
         let rest = self.rest.get_or_insert_with(|| rows.into_iter().zip(met));
-        while output.len() < BATCH_RECORDS
-            && let Some(((key, values), met)) = rest.next()
-        {
-            if !met {
-                let pairs = values.into_iter().flatten().filter_map(J::right_only);
-                output.extend(pairs.map(|pair| (key.clone(), pair)));
+        loop {
+            if let Some((key, values)) = &mut self.rest_values {
+                let values = values.by_ref().take(BATCH_RECORDS - output.len());
+                output.extend(values.filter_map(J::right_only).map(|pair| (key.clone(), pair)));
+                if output.len() >= BATCH_RECORDS {
+                    return;
+                }
+            }
+            let unmet = rest.find(|(_, met)| !met);
+            self.rest_values = unmet.map(|((key, values), _)| (key, values.unwrap_or_default().into_iter()));
+            if self.rest_values.is_none() {
+                return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::batch::BATCH_RECORDS;
+    use crate::context::Context;
+    use crate::dataset::Dataset;
+    use crate::error::Error;
+
+    /// The records of the one partition, and how many came at once.
+    fn batches<T: crate::data::Data>(dataset: &Dataset<T>) -> Result<(Vec<T>, usize), Error> {
+        let parts = dataset.run(&|_, mut pipeline| {
+            let (mut records, mut most) = (Vec::new(), 0);
+            pipeline.for_each_batch::<T>(|batch| {
+                most = most.max(batch.len());
+                batch.try_for_each(|record| {
+                    records.push(record);
+                    Ok(())
+                })
+            })?;
+            Ok((records, most))
+        })?;
+        Ok(parts.into_iter().next().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_key_of_many_values_is_joined_in_bounded_batches() -> Result<(), Error> {
+        const VALUES: i64 = 5_000;
+        let context = Context::builder().threads(1).progress(false).memory("64MiB").build()?;
+        let left = context.parallelize(vec![(0, 'a'), (1, 'b'), (7, 'c'), (1, 'd')], 1)?;
+        let right = context.range(0..2 * VALUES, 1)?.map(|n| (n % 2 + 1, *n));
+        let values = |key: i64| (0..VALUES).map(move |n| 2 * n + key - 1);
+        let met = |name| values(1).map(move |n| (1, (Some(name), Some(n))));
+        let only = |key, name| (key, (Some(name), None));
+        let mut expected = vec![only(0, 'a')];
+        expected.extend(met('b'));
+        expected.push(only(7, 'c'));
+        expected.extend(met('d'));
+        let inner: Vec<_> =
+            expected.iter().filter_map(|(key, (left, right))| Some((*key, ((*left)?, (*right)?)))).collect();
+        let (joined, most) = batches(&left.join(&right)?)?;
+        assert!(joined == inner && most <= BATCH_RECORDS, "{} pairs, {most} at once", joined.len());
+        expected.extend(values(2).map(|n| (2, (None, Some(n)))));
+        let (joined, most) = batches(&left.full_outer_join(&right)?)?;
+        assert!(joined == expected && most <= BATCH_RECORDS, "{} pairs, {most} at once", joined.len());
+        Ok(())
     }
 }

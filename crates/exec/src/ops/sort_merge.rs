@@ -115,7 +115,7 @@ impl<K: Key, V: Portable, W: Portable, J: JoinKind<V, W>> SortMerge<K, V, W, J> 
         lefts.shares_memory();
         let mut place = 0;
         left.for_each_batch::<(K, V)>(|batch| {
-            batch.into_vec().into_iter().try_for_each(|(key, value)| {
+            batch.try_for_each(|(key, value)| {
                 let hash = TableHasher.hash_one(&key);
                 place += 1;
                 lefts.push(Left { hash, place, key, value })

@@ -18,10 +18,7 @@ pub(crate) struct ScatterByKey;
 impl<K: Key, V: Portable> MapSide<(K, V)> for ScatterByKey {
     fn run(&self, _task: &Task, mut input: Pipeline, out: &mut MapWriter<(K, V)>) -> Result<(), TaskError> {
         let reduces = out.reduces();
-        input.for_each_batch::<(K, V)>(|batch| {
-            let mut records = batch.into_vec().into_iter();
-            records.try_for_each(|record| out.push(hash_partition(&record.0, reduces), record))
-        })
+        input.for_each_batch::<(K, V)>(|batch| out.push_batch(batch, |(key, _)| hash_partition(key, reduces)))
     }
 }
 
@@ -60,11 +57,10 @@ impl<T: Portable> MapSide<T> for RoundRobin {
         // Each map task begins elsewhere, or many small ones would all fill the first partition.
         let mut next = hash_partition(&out.map_partition(), reduces);
         input.for_each_batch::<T>(|batch| {
-            for record in batch.into_vec() {
-                out.push(next, record)?;
-                next = if next + 1 < reduces { next + 1 } else { 0 };
-            }
-            Ok(())
+            out.push_batch(batch, |_| {
+                let after = if next + 1 < reduces { next + 1 } else { 0 };
+                std::mem::replace(&mut next, after)
+            })
         })
     }
 }

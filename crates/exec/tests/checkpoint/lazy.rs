@@ -1,57 +1,11 @@
-//! Checkpoints that the next action writes: in its pass, every record computed once, whatever the action needs.
+//! `checkpoint_lazily()`: written in the pass of the next action, every record computed once, whatever it needs.
 
-use std::fs;
-use std::future::Future;
-use std::io::ErrorKind;
-use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context as Waiting, Poll, Wake, Waker};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use larder_checkpoint::{HookAction, Step};
-use larder_exec::{CheckpointStore, Context, Dataset, Error, Pairs, StorageLevel};
+use larder_exec::{Context, Dataset, Error, Pairs, StorageLevel};
 
-type Done = Result<(), Box<dyn std::error::Error>>;
-
-fn context(checkpoints: &Path) -> Result<Context, Error> {
-    let builder = Context::builder().threads(2).progress(false).memory("16MiB");
-    builder.checkpoints(checkpoints).build()
-}
-
-/// A dataset, and how many of its records were computed.
-type Counted = (Pairs<i64, String>, Arc<AtomicU64>);
-
-const RECORDS: u64 = 8_000;
-
-/// Four partitions, of more than one batch each.
-fn counted(context: &Context) -> Result<Counted, Error> {
-    let computed = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&computed);
-    let dataset = context.range(0..RECORDS as i64, 4)?.map(move |n| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        (n % 100, format!("record {n}"))
-    });
-    Ok((dataset.named("records"), computed))
-}
-
-fn expected() -> Vec<(i64, String)> {
-    (0..RECORDS as i64).map(|n| (n % 100, format!("record {n}"))).collect()
-}
-
-fn first(records: usize) -> Vec<(i64, String)> {
-    expected().into_iter().take(records).collect()
-}
-
-fn is_cut<T: larder_exec::Data>(dataset: &Dataset<T>) -> Result<bool, Error> {
-    Ok(dataset.to_debug_string()?.lines().count() == 1)
-}
-
-/// How many files and directories stand in the data directory of a checkpoint.
-fn attempts(directory: &Path, name: &str) -> usize {
-    fs::read_dir(directory.join(name).join("data")).map(|entries| entries.count()).unwrap_or_default()
-}
+use crate::support::{Done, PATIENCE, RECORDS, attempts, builder, context, counted, expected, first, is_cut};
 
 type Action = fn(&Pairs<i64, String>) -> Result<(), Error>;
 
@@ -110,7 +64,7 @@ fn any_action_writes_it_and_every_record_is_computed_once() -> Done {
 #[test]
 fn a_tiny_memory_changes_nothing() -> Done {
     let directory = tempfile::tempdir()?;
-    let builder = Context::builder().threads(2).progress(false).memory("2KiB");
+    let builder = builder().memory("2KiB");
     let context = builder.checkpoints(directory.path()).build()?;
     let (dataset, computed) = counted(&context)?;
     let checkpoint = dataset.persist(StorageLevel::MEMORY_ONLY)?.checkpoint_lazily()?;
@@ -221,10 +175,7 @@ fn several_actions_at_once_write_one_checkpoint() -> Done {
                 .into_iter()
                 .try_for_each(|action| action.join().map_err(|_| "panicked")?.map_err(|e| e.to_string()))
         })?;
-        assert_eq!(
-            checkpoint.wait_timeout(Duration::from_secs(60)).ok_or("nobody completed it")??.records,
-            RECORDS
-        );
+        assert_eq!(checkpoint.wait_timeout(PATIENCE).ok_or("nobody completed it")??.records, RECORDS);
         if round % 2 == 0 {
             assert_eq!(computed.load(Ordering::Relaxed), RECORDS);
         }
@@ -232,68 +183,6 @@ fn several_actions_at_once_write_one_checkpoint() -> Done {
         assert_eq!(dataset.collect()?, expected());
         assert_eq!(context.checkpoints().ok_or("none")?.generations("records")?, [1]);
         assert_eq!(attempts(directory.path(), "records"), 1);
-    }
-    Ok(())
-}
-
-#[test]
-fn asked_for_twice_it_is_one_and_once_it_is_there_the_next_is_another() -> Done {
-    let directory = tempfile::tempdir()?;
-    let context = context(directory.path())?;
-    let (dataset, computed) = counted(&context)?;
-    let (first, second) = (dataset.checkpoint_lazily()?, dataset.checkpoint_lazily()?);
-    let refused = dataset.checkpoint_lazily_as("other").map_err(|e| e.to_string());
-    assert!(refused.is_err_and(|m| m.contains("`records`") && m.contains("`other`")));
-    assert!(matches!(dataset.checkpoint_async(), Err(Error::CheckpointInProgress { .. })));
-    // By another name, it can be had at once; the next that is computed is the last.
-    assert_eq!(dataset.checkpoint_as("other")?.records, RECORDS);
-    assert_eq!(computed.load(Ordering::Relaxed), RECORDS);
-    assert_eq!(dataset.count()?, RECORDS);
-    assert_eq!(first.wait()?, second.wait()?);
-    assert_eq!(first.wait()?.generation, 1);
-
-    let third = dataset.checkpoint_lazily()?;
-    let eager = dataset.checkpoint()?;
-    assert_eq!((eager.generation, third.wait()?), (2, eager), "what waited is written at once");
-    assert_eq!(dataset.collect()?, expected());
-    assert_eq!(computed.load(Ordering::Relaxed), RECORDS);
-    assert_eq!(context.checkpoints().ok_or("none")?.generations("records")?, [1, 2]);
-    Ok(())
-}
-
-#[test]
-fn threads_that_checkpoint_a_dataset_at_the_same_time_all_have_it() -> Done {
-    let directory = tempfile::tempdir()?;
-    let context = context(directory.path())?;
-    for _ in 0..10 {
-        let (dataset, _) = counted(&context)?;
-        let infos = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| dataset.checkpoint())).collect();
-            let infos = threads
-                .into_iter()
-                .map(|thread| thread.join().map_err(|_| "panicked".to_owned())?.map_err(|e| e.to_string()));
-            infos.collect::<Result<Vec<_>, String>>()
-        })?;
-        assert!(infos.iter().all(|info| info.records == RECORDS));
-        assert_eq!(dataset.collect()?, expected());
-    }
-    Ok(())
-}
-
-#[test]
-fn datasets_without_partitions_or_records_are_written_too() -> Done {
-    let directory = tempfile::tempdir()?;
-    let context = context(directory.path())?;
-    for (name, dataset) in [
-        ("no-partition", context.parallelize(Vec::<i64>::new(), 0)?),
-        ("no-record", context.range(0..100, 3)?.filter(|_| false)),
-        ("empty-partitions", context.range(0..100, 4)?.filter(|n| *n > 80)),
-    ] {
-        let checkpoint = dataset.checkpoint_lazily_as(name)?;
-        let all = dataset.collect()?;
-        assert_eq!(checkpoint.result().ok_or(name)??.records, all.len() as u64);
-        let opened = context.open_checkpoint::<i64>(name)?;
-        assert_eq!((opened.partitions(), opened.collect()?), (dataset.partitions(), all));
     }
     Ok(())
 }
@@ -357,134 +246,5 @@ fn a_closure_may_run_actions_and_checkpoint_what_waits() -> Done {
     });
     assert_eq!(outer.fold(0, |sum, n| sum + n)?, RECORDS);
     assert_eq!(waiting.wait()?.records, RECORDS);
-    Ok(())
-}
-
-#[test]
-fn a_request_ends_with_its_dataset_or_by_hand_and_leaves_nothing() -> Done {
-    let directory = tempfile::tempdir()?;
-    let context = context(directory.path())?;
-    let (dataset, computed) = counted(&context)?;
-    let child = dataset.map(|(key, _)| *key);
-    let checkpoint = dataset.checkpoint_lazily()?;
-    assert_eq!(attempts(directory.path(), "records"), 1);
-    drop(dataset);
-    assert!(checkpoint.result().is_none(), "a child keeps it");
-    drop(child);
-    let ended = checkpoint.result().ok_or("open")?;
-    assert!(matches!(ended, Err(Error::CheckpointCancelled { .. })), "{ended:?}");
-    assert_eq!(attempts(directory.path(), "records"), 0);
-
-    let (dataset, _) = counted(&context)?;
-    let child = dataset.map(|(key, _)| *key);
-    let checkpoint = dataset.checkpoint_lazily()?;
-    drop(dataset);
-    assert_eq!(child.count()?, RECORDS);
-    assert_eq!(checkpoint.wait()?.records, RECORDS, "its child's action wrote it");
-
-    let (dataset, _) = counted(&context)?;
-    let checkpoint = dataset.checkpoint_lazily_as("withdrawn")?;
-    checkpoint.cancel();
-    assert!(matches!(checkpoint.result(), Some(Err(Error::CheckpointCancelled { .. }))));
-    assert_eq!(attempts(directory.path(), "withdrawn"), 0);
-    assert_eq!(dataset.count()?, RECORDS);
-    assert!(!is_cut(&dataset)? && context.latest_checkpoint("withdrawn")?.is_none());
-    assert_eq!(dataset.checkpoint_as("withdrawn")?.generation, 1);
-    // Dropping the handle is no cancelling.
-    let (dataset, _) = counted(&context)?;
-    drop(dataset.checkpoint_lazily_as("left-alone")?);
-    dataset.count()?;
-    assert_eq!(context.latest_checkpoint("left-alone")?.map(|info| info.records), Some(RECORDS));
-    assert_eq!(computed.load(Ordering::Relaxed), 0);
-    Ok(())
-}
-
-#[test]
-fn whatever_step_fails_the_action_succeeds_and_the_checkpoint_can_be_asked_for_again() -> Done {
-    for action in [HookAction::FailBefore, HookAction::FailHalfway, HookAction::FailAfter] {
-        let mut told = 0;
-        let steps = (0..200)
-            .take_while(|step| {
-                fails_at(*step, action)
-                    .inspect(|(_, failed)| told += u32::from(*failed))
-                    .is_ok_and(|(hit, _)| hit)
-            })
-            .count();
-        assert!((10..200).contains(&steps) && told > 3, "{steps} steps, {told} failures");
-        assert!(!fails_at(steps as u64, action)?.0, "the last one was beyond all steps");
-    }
-    Ok(())
-}
-
-/// Runs an action while one step fails, the `failing`-th of all; whether there was such a step, and whether there was
-/// no checkpoint for it.
-fn fails_at(
-    failing: u64,
-    action: fn(ErrorKind) -> HookAction,
-) -> Result<(bool, bool), Box<dyn std::error::Error>> {
-    let directory = tempfile::tempdir()?;
-    let at = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&at);
-    let hook = move |_: Step, _: &str| match counter.fetch_add(1, Ordering::Relaxed) == failing {
-        true => action(ErrorKind::Other),
-        false => HookAction::Continue,
-    };
-    let store = CheckpointStore::builder(directory.path().display().to_string()).hook(hook).open()?;
-    let context =
-        Context::builder().threads(1).progress(false).task_attempts(1).checkpoint_store(store).build()?;
-    let (dataset, _) = counted(&context)?;
-    let Ok(checkpoint) = dataset.checkpoint_lazily() else { return Ok((true, true)) };
-    assert_eq!(dataset.take(900)?, first(900), "step {failing}");
-    let result = checkpoint.result().ok_or("the action has tried")?;
-    let hit = at.load(Ordering::Relaxed) > failing;
-    match self::context(directory.path())?.open_checkpoint::<(i64, String)>("records") {
-        Ok(visible) => assert_eq!(visible.collect()?, expected(), "whole, step {failing}"),
-        Err(error) => assert!(matches!(error, Error::NoSuchCheckpoint { .. }), "{error}"),
-    }
-    assert_eq!(is_cut(&dataset)?, result.is_ok(), "step {failing}");
-    if !hit {
-        result?;
-        return Ok((false, false));
-    }
-    assert_eq!(dataset.collect()?, expected());
-    let again = dataset.checkpoint_lazily()?;
-    dataset.count()?;
-    assert_eq!(again.wait()?.records, RECORDS, "step {failing}");
-    Ok((true, result.is_err()))
-}
-
-struct Unpark(std::thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Waiting::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-#[test]
-fn it_can_be_awaited() -> Done {
-    let directory = tempfile::tempdir()?;
-    let context = context(directory.path())?;
-    let (dataset, _) = counted(&context)?;
-    let checkpoint = dataset.checkpoint_lazily()?;
-    assert!(checkpoint.wait_timeout(Duration::from_millis(30)).is_none());
-    let waiting = checkpoint.clone();
-    let awaited = std::thread::spawn(move || block_on(waiting));
-    std::thread::sleep(Duration::from_millis(30));
-    dataset.count()?;
-    let awaited = awaited.join().map_err(|_| "panicked")??;
-    assert_eq!(awaited, checkpoint.wait()?);
-    assert_eq!(block_on(checkpoint)?, awaited, "once more, when it is there");
     Ok(())
 }
