@@ -46,7 +46,10 @@ impl<T> Flight<T> {
         Self { flight, number: None }
     }
 
-    pub(crate) fn is_led_by_this_thread(&self) -> bool {
+    /// Is the block computed by the thread that asks, as its writer
+    /// [said](crate::BlockWriter::computes_on_this_thread)? Then waiting for it here would never end.
+    #[must_use]
+    pub fn is_led_by_this_thread(&self) -> bool {
         self.flight.is_led_here()
     }
 

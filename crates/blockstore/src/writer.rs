@@ -93,8 +93,10 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         &self.inner
     }
 
-    /// The block is computed by this thread until it is finished: waiting for it here would never end.
-    pub(crate) fn computes_on_this_thread(&mut self) {
+    /// Says that this thread computes the block until it is finished. Whoever meets it
+    /// [in flight](crate::Entry::InFlight) can then tell that waiting for it on the same thread would never end:
+    /// [`Flight::is_led_by_this_thread`](crate::Flight::is_led_by_this_thread).
+    pub fn computes_on_this_thread(&mut self) {
         self.flight.lead_here();
     }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use larder_blockstore::codec::{Bincode, CodecId};
 use larder_blockstore::format::{CHUNK_BYTES_MAX, Chunk, ChunkEncoder, Compression};
 use larder_blockstore::{
-    Block, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight, OwnedBatches,
-    Record, SerializedBlock, StorageLevel, StoredDataset, Unrolled,
+    Block, BlockId, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight,
+    OwnedBatches, Record, SerializedBlock, StorageLevel, StoredDataset, Unrolled,
 };
 use larder_checkpoint::{Attempt, PartWriter};
 use larder_lineage::NodeId;
@@ -139,7 +139,15 @@ impl<T: Record + Data> Persisted for Blocks<T> {
         loop {
             match self.stored.entry(place.partition).map_err(Cause::from)? {
                 Entry::Resident(block) => return Ok(Filled::Found(read(task, place, block))),
-                Entry::Vacant(writer) => return write(task, place, writer, computed),
+                Entry::Vacant(mut writer) => {
+                    writer.computes_on_this_thread();
+                    return write(task, place, writer, computed);
+                }
+                Entry::InFlight(flight) if flight.is_led_by_this_thread() => {
+                    let block = BlockId { dataset: self.stored.id(), partition: place.partition };
+                    let name = self.stored.name().to_owned();
+                    return Err(Cause::from(StoreError::ComputesItself { block, name }).into());
+                }
                 Entry::InFlight(flight) => {
                     let clock = task.clock();
                     let block = wait(task, flight)?;

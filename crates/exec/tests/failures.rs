@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering as AtomicOrdering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use larder_exec::{Cause, Context, Error};
+use larder_exec::{Cause, Context, Dataset, Error, StorageLevel};
 use serde::{Deserialize, Serialize};
 
 type Done = Result<(), Error>;
@@ -135,6 +135,29 @@ fn failures_in_shuffles_actions_and_nested_jobs_are_named_too() -> Done {
             .map_err(|e| e.to_string())
             .is_err_and(|m| m.contains("`try_map`") && m.contains("five"))
     );
+    Ok(())
+}
+
+#[test]
+fn a_block_that_is_computed_from_itself_is_an_error_and_not_a_wait_without_end() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
+    let itself = Arc::new(Mutex::new(None::<Dataset<i64>>));
+    let asked = Arc::clone(&itself);
+    let recursive = context.range(0..4, 2)?.try_map(move |n| {
+        let itself = asked.lock().map(|it| it.clone()).unwrap_or_default();
+        itself.map_or(Ok(0), |itself| itself.count()).map(|count| n + count as i64)
+    });
+    let recursive = recursive.named("recursive").persist(StorageLevel::MEMORY_ONLY_SER)?;
+    *itself.lock().unwrap() = Some(recursive.clone());
+    let message = recursive.count().map_err(|e| e.to_string());
+    assert!(
+        message.as_ref().is_err_and(|m| {
+            m.contains("of `recursive` was asked for by the thread that is computing it")
+        }),
+        "{message:?}"
+    );
+    *itself.lock().unwrap() = None;
+    assert_eq!(recursive.count()?, 4);
     Ok(())
 }
 
