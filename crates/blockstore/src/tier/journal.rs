@@ -63,10 +63,15 @@ impl Journal {
 fn ring_of_this_thread() -> usize {
     static THREADS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     thread_local! {
-        static RING: usize = THREADS.fetch_add(1, Ordering::Relaxed) % RINGS;
+        static RING: std::cell::Cell<usize> = const { std::cell::Cell::new(RINGS) };
     }
-    // While the thread ends, any will do.
-    RING.try_with(|ring| *ring).unwrap_or(0)
+    let ring = RING.get();
+    if ring < RINGS {
+        return ring;
+    }
+    let ring = THREADS.fetch_add(1, Ordering::Relaxed) % RINGS;
+    RING.set(ring);
+    ring
 }
 
 #[cfg(any(loom, shuttle))]
