@@ -34,8 +34,9 @@ pub(crate) trait Objects: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Starts to write an object. It may appear before it is closed.
-    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>>;
+    /// Starts to write an object. It may appear before it is closed. The writer holds no more than `bytes_max`, or
+    /// the least that it can do with where that is more.
+    fn writer(&self, path: &str, bytes_max: usize) -> io::Result<Box<dyn ObjectWriter>>;
 
     /// Writes a small object, replacing what stood there.
     fn write(&self, path: &str, bytes: Bytes) -> io::Result<()>;
@@ -65,11 +66,16 @@ pub(crate) trait Objects: fmt::Debug + Send + Sync {
         self.remove_all(dir)
     }
 
-    /// What one writer holds at most of what it was given.
+    /// What one writer holds at most of what it was given, if nothing else was asked of it.
     fn writer_bytes_max(&self) -> usize;
 
     /// How much is read at once, for a backend whose every request takes a while.
     fn batch_bytes(&self) -> u64;
+
+    /// Whether a batch is read ahead of the one that is looked at.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
 }
 
 /// An object while it is written. Dropping it does not undo what was written: [`abort`](Self::abort) does.
@@ -82,6 +88,9 @@ pub(crate) trait ObjectWriter: Send {
 
     /// Lets go of what the backend holds for an unfinished object. A file may stay, which the caller removes.
     fn abort(&mut self) -> io::Result<()>;
+
+    /// What it holds at most of what it was given.
+    fn bytes_max(&self) -> usize;
 }
 
 /// Reads from one object.

@@ -23,6 +23,9 @@ use crate::settings::{CHUNK_BYTES_MIN, Settings, from_environment};
 /// Any region will do where an endpoint is given; AWS itself answers requests for another with its name.
 const REGION_DEFAULT: &str = "us-east-1";
 
+/// Pieces of an upload that are not on their way: one waits, one is being filled.
+const PIECES_BESIDES: usize = 2;
+
 /// One prefix of a bucket. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct S3 {
@@ -109,6 +112,18 @@ impl S3 {
             .of_many_requests()
             .retry(|| async { self.timed.list(&dir).await.map_err(|e| self.failure(&e)) })?;
         Ok(entries_of(listed, &dir))
+    }
+
+    /// The pieces on their way, the one that waits for them and the one that is being filled.
+    fn upload_bytes(&self, concurrency: usize) -> usize {
+        (concurrency + PIECES_BESIDES).saturating_mul(self.chunk_bytes)
+    }
+
+    /// How many pieces of one upload may be on their way at once so that it holds so many bytes: as many as set, or
+    /// fewer, but one. They are no smaller: their size bounds that of the part.
+    fn concurrency_within(&self, bytes_max: usize) -> usize {
+        let fitting = (bytes_max / self.chunk_bytes).saturating_sub(PIECES_BESIDES);
+        fitting.clamp(1, self.concurrency)
     }
 
     /// What went wrong, in words for people: OpenDAL's own have the request's headers in them.
@@ -202,17 +217,15 @@ fn into_io(error: opendal::Error) -> io::Error {
 pub(crate) struct S3Objects(pub(crate) S3);
 
 impl Objects for S3Objects {
-    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>> {
+    fn writer(&self, path: &str, bytes_max: usize) -> io::Result<Box<dyn ObjectWriter>> {
         let s3 = &self.0;
-        let options = WriteOptions {
-            concurrent: s3.concurrency,
-            chunk: Some(s3.chunk_bytes),
-            ..WriteOptions::default()
-        };
+        let concurrency = s3.concurrency_within(bytes_max);
+        let options =
+            WriteOptions { concurrent: concurrency, chunk: Some(s3.chunk_bytes), ..WriteOptions::default() };
         let writer = s3.patience.in_total(async {
             s3.streaming.writer_options(path, options).await.map_err(|e| s3.failure(&e))
         })?;
-        Ok(Box::new(Upload { s3: s3.clone(), writer }))
+        Ok(Box::new(Upload { s3: s3.clone(), writer, concurrency }))
     }
 
     fn write(&self, path: &str, bytes: Bytes) -> io::Result<()> {
@@ -250,13 +263,16 @@ impl Objects for S3Objects {
         Self(self.0.brief()).remove_all(dir)
     }
 
-    /// The pieces on their way, the one that waits for them and the one that is being filled.
     fn writer_bytes_max(&self) -> usize {
-        (self.0.concurrency + 2).saturating_mul(self.0.chunk_bytes)
+        self.0.upload_bytes(self.0.concurrency)
     }
 
     fn batch_bytes(&self) -> u64 {
         self.0.chunk_bytes as u64
+    }
+
+    fn reads_ahead(&self) -> bool {
+        true
     }
 }
 
@@ -264,22 +280,27 @@ impl Objects for S3Objects {
 struct Upload {
     s3: S3,
     writer: opendal::Writer,
+    concurrency: usize,
 }
 
 impl ObjectWriter for Upload {
     fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        let Self { s3, writer } = self;
+        let Self { s3, writer, .. } = self;
         s3.patience.in_total(async { writer.write(bytes).await.map_err(|e| s3.failure(&e)) })
     }
 
     fn close(&mut self) -> io::Result<()> {
-        let Self { s3, writer } = self;
+        let Self { s3, writer, .. } = self;
         s3.patience.in_total(async { writer.close().await.map(drop).map_err(|e| s3.failure(&e)) })
     }
 
     fn abort(&mut self) -> io::Result<()> {
-        let Self { s3, writer } = self;
+        let Self { s3, writer, .. } = self;
         s3.patience.once(async { writer.abort().await.map_err(|e| s3.failure(&e)) })
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.s3.upload_bytes(self.concurrency)
     }
 }
 
@@ -313,5 +334,28 @@ impl ObjectReader for Download {
     fn read_ahead(&self, range: Range<u64>) -> Option<Box<dyn ReadAhead>> {
         let started = Background::start(self.clone().get(range));
         started.ok().map(|read| Box::new(read) as Box<dyn ReadAhead>)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_has_as_many_pieces_on_their_way_as_fit_but_one() {
+        const MIB: usize = 1 << 20;
+        let settings = Settings { concurrency: 4, chunk_bytes: 8 * MIB, ..Settings::default() };
+        let s3 = S3::new(&"bucket".into(), "", &settings).unwrap();
+        for (bytes_max, concurrency, held) in [
+            (usize::MAX, 4, 48),
+            (48 * MIB, 4, 48),
+            (48 * MIB - 1, 3, 40),
+            (24 * MIB, 1, 24),
+            (24 * MIB - 1, 1, 24),
+            (0, 1, 24),
+        ] {
+            let found = s3.concurrency_within(bytes_max);
+            assert_eq!((found, s3.upload_bytes(found)), (concurrency, held * MIB), "{bytes_max}");
+        }
     }
 }
