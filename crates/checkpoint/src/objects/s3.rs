@@ -26,6 +26,11 @@ const REGION_DEFAULT: &str = "us-east-1";
 /// Pieces of an upload that are not on their way: one waits, one is being filled.
 const PIECES_BESIDES: usize = 2;
 
+/// How servers other than AWS say that there is no room: their disks are finite. Whatever status comes with it, it will
+/// not pass by itself.
+const FULL: [&str; 4] =
+    ["InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"];
+
 /// One prefix of a bucket. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct S3 {
@@ -148,11 +153,15 @@ impl S3 {
                 message = format!("there is no bucket `{}`: create it, or correct the address", self.bucket);
             }
             ErrorKind::PermissionDenied => {
-                message = format!("access denied ({message}): check the credentials and what they permit");
+                message = format!("access denied ({message})");
             }
             _ => {}
         }
-        Failure { kind, message, retryable: error.is_temporary() }
+        if FULL.iter().any(|code| message.starts_with(code)) {
+            return Failure { kind: io::ErrorKind::StorageFull, message, retryable: false };
+        }
+        // Persistent is what may pass, and has been tried again already.
+        Failure { kind, message, retryable: error.is_temporary() || error.is_persistent() }
     }
 }
 

@@ -123,7 +123,7 @@ fn on_s3(builder: Builder, endpoint: &str) -> Builder {
 pub(crate) struct Site {
     pub(crate) kind: Kind,
     pub(crate) address: String,
-    name: String,
+    pub(crate) name: String,
     server: String,
     _dir: Option<TempDir>,
 }
@@ -189,6 +189,22 @@ impl Site {
         let listed = http(&self.server, "GET", &format!("/{BUCKET}?uploads"), b"").1;
         let listed = String::from_utf8(listed).unwrap();
         listed.matches(&format!("<Key>{}/", self.name)).count()
+    }
+
+    /// Has the S3 server refuse requests by some methods in which a text occurs, with a status and an error code.
+    pub(crate) fn refuse(&self, text: &str, status: u16, code: &str, methods: &str) {
+        let rule = format!("{text} {status} {code} {methods}");
+        assert_eq!(http(&self.server, "PUT", "/larder-refuse", rule.as_bytes()).0, 200);
+    }
+
+    /// Ends that.
+    pub(crate) fn admit(&self, text: &str) {
+        assert_eq!(http(&self.server, "DELETE", "/larder-refuse", text.as_bytes()).0, 200);
+    }
+
+    /// Whose a directory of HDFS is, and what they may do in it.
+    pub(crate) fn give(&self, dir: &str, owner: &str, permission: u32) {
+        hdfs::give(&format!("{}/{dir}", self.address), owner, permission);
     }
 
     fn s3_path(&self, object: &str) -> String {
@@ -290,6 +306,14 @@ mod hdfs {
         });
     }
 
+    pub(super) fn give(dir: &str, owner: &str, permission: u32) {
+        with(dir, |client, dir| async move {
+            client.mkdirs(&dir, 0o755, true).await?;
+            client.set_owner(&dir, Some(owner), None).await?;
+            client.set_permission(&dir, permission).await
+        });
+    }
+
     pub(super) fn remove(address: &str, object: &str) {
         let removed =
             with(
@@ -311,6 +335,8 @@ mod hdfs {
     }
 
     pub(super) fn put(_: &str, _: &str, _: &[u8]) {}
+
+    pub(super) fn give(_: &str, _: &str, _: u32) {}
 
     pub(super) fn remove(_: &str, _: &str) {}
 }

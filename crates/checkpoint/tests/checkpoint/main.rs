@@ -30,6 +30,8 @@ mod own_server;
 #[cfg(test)]
 mod race;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod round_trip;

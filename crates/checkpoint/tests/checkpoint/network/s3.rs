@@ -78,7 +78,10 @@ fn refused_credentials_are_said_at_once_and_not_tried_again() {
         assert_eq!(error.place().unwrap().step, Step::ListCommits);
         let said = error.to_string();
         assert!(said.contains("s3://bucket/prefix/numbers/commits"), "{said}");
-        assert!(said.contains("check the credentials") && said.contains(code), "{said}");
+        assert!(
+            said.contains("trying again cannot help: check the credentials") && said.contains(code),
+            "{said}"
+        );
         assert_eq!(count.load(Ordering::Relaxed), 1, "{code}");
     }
 }
