@@ -56,6 +56,17 @@ pub(crate) trait Objects: fmt::Debug + Send + Sync {
     /// Removes a directory and all in it. One that is not there is no error.
     fn remove_all(&self, dir: &str) -> io::Result<()>;
 
+    /// Objects that somebody has begun to write, and that the backend keeps though nobody sees them.
+    fn unfinished(&self) -> io::Result<Vec<Unfinished>> {
+        Ok(Vec::new())
+    }
+
+    /// Gives one of them up. One that is not there any more is no error.
+    fn give_up(&self, unfinished: &Unfinished) -> io::Result<()> {
+        let _ = unfinished;
+        Ok(())
+    }
+
     /// [`remove`](Self::remove) after something else failed: the caller has waited for the server long enough.
     fn discard(&self, path: &str) -> io::Result<()> {
         self.remove(path)
@@ -126,6 +137,16 @@ pub(crate) struct Entry {
     pub(crate) is_dir: bool,
     /// Its length, 0 for a directory.
     pub(crate) bytes: u64,
+}
+
+/// A write of an object that was begun and not ended.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    /// The object's path.
+    pub(crate) path: String,
+    /// What the backend calls it.
+    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "nothing else keeps any"))]
+    pub(crate) id: String,
 }
 
 /// What OpenDAL lists of a directory, without the directory itself, sorted by name.

@@ -4,6 +4,8 @@
 //! are calls of many requests, through one that gives each its time-out. Uploads go through the one that also retries, because only OpenDAL can repeat one piece of an upload: time-outs inside,
 //! retries outside, in the order its documentation asks for.
 
+mod uploads;
+
 use std::error::Error as _;
 use std::fmt;
 use std::io;
@@ -15,7 +17,8 @@ use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::options::WriteOptions;
 use opendal::{ErrorKind, Operator};
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, entries_of};
+use self::uploads::Uploads;
+use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, Unfinished, entries_of};
 use crate::retry::{Failure, PAUSE_MAX, Patience};
 use crate::runtime::{Background, block_on};
 use crate::settings::{CHUNK_BYTES_MIN, Settings, from_environment};
@@ -31,6 +34,9 @@ const PIECES_BESIDES: usize = 2;
 const FULL: [&str; 4] =
     ["InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"];
 
+/// Statuses of answers after which the same request may succeed.
+const PASSING: [u16; 6] = [429, 499, 500, 502, 503, 504];
+
 /// One prefix of a bucket. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct S3 {
@@ -41,6 +47,7 @@ pub(crate) struct S3 {
     concurrency: usize,
     chunk_bytes: usize,
     bucket: Arc<str>,
+    uploads: Uploads,
 }
 
 impl S3 {
@@ -65,6 +72,7 @@ impl S3 {
             concurrency: settings.concurrency.max(1),
             chunk_bytes: settings.chunk_bytes.max(CHUNK_BYTES_MIN),
             bucket: Arc::clone(bucket),
+            uploads: Uploads::new(bucket, prefix, settings),
         })
     }
 
@@ -160,8 +168,7 @@ impl S3 {
         if FULL.iter().any(|code| message.starts_with(code)) {
             return Failure { kind: io::ErrorKind::StorageFull, message, retryable: false };
         }
-        // Persistent is what may pass, and has been tried again already.
-        Failure { kind, message, retryable: error.is_temporary() || error.is_persistent() }
+        Failure { kind, message, retryable: may_pass(error) }
     }
 }
 
@@ -171,16 +178,23 @@ impl fmt::Debug for S3 {
     }
 }
 
-fn service(bucket: &str, prefix: &str, settings: &Settings) -> opendal::services::S3 {
-    let mut service = opendal::services::S3::default().bucket(bucket).root(&format!("/{prefix}"));
+fn endpoint(settings: &Settings) -> Option<String> {
     let endpoint = settings.endpoint.clone();
-    let endpoint = endpoint.or_else(|| from_environment(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
-    if let Some(endpoint) = &endpoint {
-        service = service.endpoint(endpoint);
-    }
+    endpoint.or_else(|| from_environment(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]))
+}
+
+fn region(settings: &Settings) -> String {
     let region = settings.region.clone();
     let region = region.or_else(|| from_environment(&["AWS_REGION", "AWS_DEFAULT_REGION"]));
-    service = service.region(region.as_deref().unwrap_or(REGION_DEFAULT));
+    region.unwrap_or_else(|| REGION_DEFAULT.to_owned())
+}
+
+fn service(bucket: &str, prefix: &str, settings: &Settings) -> opendal::services::S3 {
+    let mut service = opendal::services::S3::default().bucket(bucket).root(&format!("/{prefix}"));
+    if let Some(endpoint) = &endpoint(settings) {
+        service = service.endpoint(endpoint);
+    }
+    service = service.region(&region(settings));
     // Without these OpenDAL looks where all AWS tools do: the environment, profiles, roles.
     if let Some((key, secret, token)) = &settings.credentials {
         service = service.access_key_id(&key.0).secret_access_key(&secret.0);
@@ -190,6 +204,24 @@ fn service(bucket: &str, prefix: &str, settings: &Settings) -> opendal::services
         }
     }
     service
+}
+
+/// Whether the same request may succeed later. OpenDAL's retry layer calls every error persistent, one that it has tried
+/// again as well as one that it would not: the answer has to tell them apart, which the error has only in its text.
+fn may_pass(error: &opendal::Error) -> bool {
+    if !error.is_persistent() {
+        return error.is_temporary();
+    }
+    match error.kind() {
+        ErrorKind::RateLimited | ErrorKind::Conflict => true,
+        ErrorKind::Unexpected => {
+            let text = error.to_string();
+            let status = text.split_once("status: ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
+            // Without an answer it was the connection.
+            status.is_none_or(|status: u16| PASSING.contains(&status))
+        }
+        _ => false,
+    }
 }
 
 fn io_kind(kind: ErrorKind) -> io::ErrorKind {
@@ -262,6 +294,14 @@ impl Objects for S3Objects {
         s3.patience
             .of_many_requests()
             .retry(|| async { s3.timed.delete_with(&dir).recursive(true).await.map_err(|e| s3.failure(&e)) })
+    }
+
+    fn unfinished(&self) -> io::Result<Vec<Unfinished>> {
+        self.0.unfinished_uploads()
+    }
+
+    fn give_up(&self, unfinished: &Unfinished) -> io::Result<()> {
+        self.0.abort_upload(unfinished)
     }
 
     fn discard(&self, path: &str) -> io::Result<()> {

@@ -77,8 +77,10 @@ pub(crate) fn recovers(site: &Site, store: &CheckpointStore, attempt: &Attempt, 
     let read: Vec<_> = newest.read_part(0).unwrap().map(|chunk| chunk.unwrap().stored().unwrap()).collect();
     assert!(read.iter().eq(chunks.iter().map(|chunk| chunk.stored().unwrap()).collect::<Vec<_>>().iter()));
     assert!(others.open_generation("noise", 1).unwrap().verify().is_intact());
-    store.cleanup(&at_once()).unwrap();
+    let report = store.cleanup(&at_once()).unwrap();
+    assert!(report.skipped.is_empty(), "{report:?}");
     assert_eq!(site.objects().unwrap(), committed_files(store));
+    assert_eq!(site.open_uploads(), 0, "none is left to be paid for: {report:?}");
 }
 
 #[test]

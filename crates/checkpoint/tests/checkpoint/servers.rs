@@ -139,9 +139,7 @@ fn large_parts_come_back_chunk_by_chunk_on_any_backend() {
         assert!(
             read.iter().eq(chunks.iter().map(|chunk| chunk.stored().unwrap()).collect::<Vec<_>>().iter())
         );
-        if site.kind == Kind::S3 {
-            assert_eq!(site.open_uploads(), 0);
-        }
+        assert_eq!(site.open_uploads(), 0);
     }
 }
 
@@ -310,6 +308,8 @@ fn a_writer_killed_in_the_middle_of_a_part_leaves_nothing_visible() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        let left_open = usize::from(site.kind == Kind::S3);
+        assert_eq!(site.open_uploads(), left_open, "{site:?}");
 
         let recovered = site.store();
         assert_eq!(recovered.generations("noise").unwrap(), [1], "{site:?}");
@@ -321,8 +321,16 @@ fn a_writer_killed_in_the_middle_of_a_part_leaves_nothing_visible() {
         part.finish().unwrap();
         assert_eq!(again.commit().unwrap().generation(), 2);
         assert!(recovered.cleanup(&CleanupOptions::default()).unwrap().orphans.is_empty(), "it is too young");
+        let listed = recovered.cleanup(&at_once().dry_run(true)).unwrap();
+        let killed = std::fs::read_to_string(&signal).unwrap();
+        assert!(
+            listed.orphans.len() == 1 && listed.orphans[0].object.contains(&killed),
+            "{site:?}: {listed:?}"
+        );
+        assert_eq!(site.open_uploads(), left_open, "{site:?}");
         recovered.cleanup(&at_once()).unwrap();
         assert_eq!(site.objects().unwrap(), committed_files(&recovered), "{site:?}");
+        assert_eq!(site.open_uploads(), 0, "{site:?}");
         assert!(recovered.latest("noise").unwrap().unwrap().verify().is_intact());
     }
 }
