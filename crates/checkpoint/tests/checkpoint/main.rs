@@ -26,6 +26,8 @@ mod network;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod own_server;
 #[cfg(test)]
 mod race;

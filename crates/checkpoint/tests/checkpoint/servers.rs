@@ -13,7 +13,7 @@ use crate::support::*;
 
 /// Backends whose objects can be seen and changed from outside.
 fn each_visible() -> Vec<Site> {
-    [Kind::Fs, Kind::S3, Kind::Hdfs].into_iter().filter_map(Kind::fresh).collect()
+    backends::each().into_iter().filter(|site| site.outside().is_some()).collect()
 }
 
 #[test]
@@ -180,13 +180,13 @@ fn no_way_to_fail_leaves_an_upload_open_on_s3() {
 #[test]
 fn a_part_changed_on_the_server_is_named() {
     for site in each_visible() {
-        let store = site.store();
+        let (store, outside) = (site.store(), site.outside().unwrap());
         let (older, newest) = (write(&store, &numbers(1)).unwrap(), write(&store, &numbers(2)).unwrap());
         let object = |checkpoint: &larder_checkpoint::Checkpoint, part: usize| {
             format!("{NAME}/{}", checkpoint.manifest().parts[part].path)
         };
         let part = object(&newest, 2);
-        let (good, replaced) = (site.get(&part), site.get(&object(&older, 2)));
+        let (good, replaced) = (outside.get(&part), outside.get(&object(&older, 2)));
         assert_eq!(good.len(), replaced.len());
         let flipped = |at: usize| {
             let mut bytes = good.clone();
@@ -202,7 +202,7 @@ fn a_part_changed_on_the_server_is_named() {
             (&flipped(100), "chunk 3"),
             (&flipped(good.len() - 1), "damaged"),
         ] {
-            site.put(&part, damaged);
+            outside.put(&part, damaged);
             let opened = site.store().latest(NAME).unwrap().unwrap();
             let error = read(&opened).unwrap_err();
             assert!(matches!(&error, Error::Part { partition: 2, .. }), "{site:?}: {error}");
@@ -210,11 +210,11 @@ fn a_part_changed_on_the_server_is_named() {
             assert!(error.to_string().contains(what) && !error.is_retryable(), "{site:?}: {error}");
             assert_eq!(opened.verify().damaged.len(), 1);
         }
-        site.remove(&part);
+        outside.remove(&part);
         let error = read(&newest).unwrap_err();
         assert!(matches!(&error, Error::Part { source: PartError::Missing, .. }), "{site:?}: {error}");
         assert_eq!(read(&older).unwrap(), numbers(1), "the generation before is untouched");
-        site.put(&part, &good);
+        outside.put(&part, &good);
         assert_eq!(read(&newest).unwrap(), numbers(2));
     }
 }
@@ -222,6 +222,7 @@ fn a_part_changed_on_the_server_is_named() {
 #[test]
 fn a_range_of_records_reads_its_chunks_alone() {
     for site in each_visible() {
+        let outside = site.outside().unwrap();
         let records: Vec<u64> = (0..23).collect();
         let checkpoint = write(&site.store(), std::slice::from_ref(&records)).unwrap();
         let read = |range| -> Result<Vec<u64>, Error> {
@@ -241,10 +242,10 @@ fn a_range_of_records_reads_its_chunks_alone() {
         }
         // Four records a chunk: damage the third chunk, records 8 to 11.
         let part = format!("{NAME}/{}", checkpoint.manifest().parts[0].path);
-        let mut damaged = site.get(&part);
+        let mut damaged = outside.get(&part);
         assert!(!damaged.is_empty(), "{site:?} {part}");
         damaged[2 * 32 + 5] ^= 1;
-        site.put(&part, &damaged);
+        outside.put(&part, &damaged);
         assert_eq!(read(0..8).unwrap(), records[..8], "{site:?}");
         assert_eq!(read(12..23).unwrap(), records[12..], "{site:?}");
         for range in [0..9, 11..12, 7..23] {
