@@ -205,7 +205,7 @@ fn after(bytes: Option<u64>) -> String {
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => {
-            "; trying again cannot help: check the credentials and what they permit, and begin again when they are mended"
+            "; trying again cannot help until the credentials, or what they permit, are mended"
         }
         _ => "",
     }

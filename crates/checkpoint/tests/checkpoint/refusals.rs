@@ -25,7 +25,10 @@ fn is_denied(error: &Error, steps: &[Step], object: &str, words: &str) {
     let said = error.to_string();
     assert!(said.contains(&place.address.to_string()) && said.contains(object), "{said}");
     assert!(said.contains(words), "{said}");
-    assert!(said.contains("trying again cannot help: check the credentials"), "{said}");
+    assert!(
+        said.contains("trying again cannot help until the credentials, or what they permit, are mended"),
+        "{said}"
+    );
 }
 
 /// A store whose credentials are nobody else's, and what is to be refused to take them away.

@@ -80,7 +80,8 @@ fn refused_credentials_are_said_at_once_and_not_tried_again() {
         let said = error.to_string();
         assert!(said.contains("s3://bucket/prefix/numbers/commits"), "{said}");
         assert!(
-            said.contains("trying again cannot help: check the credentials") && said.contains(code),
+            said.contains("trying again cannot help until the credentials, or what they permit, are mended")
+                && said.contains(code),
             "{said}"
         );
         assert_eq!(count.load(Ordering::Relaxed), 1, "{code}");
