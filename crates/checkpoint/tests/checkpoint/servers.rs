@@ -144,6 +144,33 @@ fn large_parts_come_back_chunk_by_chunk_on_any_backend() {
 }
 
 #[test]
+fn a_part_s_writer_holds_no_more_than_it_is_told_where_the_backend_has_a_choice() {
+    for site in backends::each() {
+        let store = site.builder().chunk_bytes(5 << 20).concurrency(4).open().unwrap();
+        let attempt = begin_noise(&store);
+        let mut held = Vec::new();
+        for bytes_max in [usize::MAX, 22 << 20, 0] {
+            let mut part = attempt.part_within(0, bytes_max).unwrap();
+            assert_eq!(part.held_bytes(), 0);
+            (0..6).for_each(|seed| part.write(&noise(seed, 4 << 20)).unwrap());
+            held.push(part.held_bytes() >> 20);
+        }
+        let expected = match site.kind {
+            Kind::Fs | Kind::Hdfs => [4, 4, 4],
+            Kind::Memory => [0, 0, 0],
+            // All there is; two pieces on their way and two besides; one and two.
+            Kind::S3 => [24, 20, 15],
+        };
+        assert_eq!(held, expected, "{site:?}");
+        let mut part = attempt.part_within(0, 0).unwrap();
+        (0..6).for_each(|seed| part.write(&noise(seed, 4 << 20)).unwrap());
+        part.finish().unwrap();
+        attempt.verify_part(0).unwrap();
+        assert!(attempt.verify_bytes_max(0) >= 4 << 20 && attempt.verify_bytes_max(0) <= 16 << 20);
+    }
+}
+
+#[test]
 fn no_way_to_fail_leaves_an_upload_open_on_s3() {
     let Some(site) = Kind::S3.fresh() else { return };
     for fault in [None, Some(Step::WriteChunk), Some(Step::WriteHeader), Some(Step::ClosePart)] {
