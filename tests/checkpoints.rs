@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use larder::checkpoint::{CheckpointStore, Error as CheckpointError};
+use larder::blockstore::MemoryManager;
+use larder::checkpoint::{CheckpointStore, Error as CheckpointError, HookAction, Step};
 use larder::{CheckpointInfo, Context, ContextBuilder, Dataset, Pairs, PeriodicCheckpointer};
 
 type Done = Result<(), Box<dyn std::error::Error>>;
@@ -178,5 +179,44 @@ fn every_way_to_checkpoint_works_on_s3() -> Done {
     let output = child.output()?;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
+    Ok(())
+}
+
+#[test]
+fn an_upload_to_s3_holds_its_share_of_the_memory_and_no_more() -> Done {
+    const PIECE_BYTES: usize = 5 << 20;
+    // A chunk that fills, beside what is on its way: one piece, one that waits, one that is being filled.
+    const PART_BYTES_LEAST: u64 = (4 << 20) + 3 * PIECE_BYTES as u64;
+    let Some(endpoint) = server("LARDER_TEST_S3", "s3://larder-test/x") else { return Ok(()) };
+    let name = fresh_name()?;
+    for (budget, expected) in [
+        ("16MiB", PART_BYTES_LEAST..=PART_BYTES_LEAST + (1 << 20)),
+        // All that a part has.
+        ("512MiB", 27 << 20..=29 << 20),
+    ] {
+        let memory: Arc<OnceLock<MemoryManager>> = Arc::default();
+        let (watched, held_most) = (Arc::clone(&memory), Arc::new(AtomicU64::new(0)));
+        let most = Arc::clone(&held_most);
+        let hook = move |step: Step, _: &str| {
+            if let (Step::ClosePart, Some(memory)) = (step, watched.get()) {
+                let snapshot = memory.snapshot();
+                most.fetch_max(snapshot.heap.in_flight_bytes + snapshot.scratch_bytes, Ordering::Relaxed);
+            }
+            HookAction::Continue
+        };
+        let store = CheckpointStore::builder(format!("s3://larder-test/{name}")).hook(hook);
+        let store = store.s3_endpoint(&endpoint).s3_credentials("test", "test", None);
+        let store = store.chunk_bytes(PIECE_BYTES).open()?;
+        let context = Context::builder().threads(1).progress(false).memory(budget);
+        let context = context.checkpoint_store(store).build()?;
+        memory.set(context.store().memory().clone()).map_err(|_| "it is set")?;
+
+        let records = context.range(0..6_144, 1)?.map(|n| format!("{n:04096}"));
+        assert_eq!(records.named("padded").checkpoint()?.records, 6_144);
+        let held = held_most.load(Ordering::Relaxed);
+        assert!(expected.contains(&held), "{budget}: {held}");
+        let left = context.store().memory().snapshot();
+        assert_eq!((left.heap.in_flight_bytes, left.scratch_bytes), (0, 0), "{budget}");
+    }
     Ok(())
 }

@@ -110,7 +110,24 @@ impl Attempt {
     /// [`Error::Invalid`] when there is no such partition, its part is being written or finished, or the attempt is
     /// over. [`Error::Io`] when the remains of a failed try cannot be removed.
     pub fn part(&self, partition: u32) -> Result<PartWriter, Error> {
-        PartWriter::start(&self.inner, partition)
+        self.part_within(partition, usize::MAX)
+    }
+
+    /// As [`part`](Self::part), by a writer that holds no more than `bytes_max` of the bytes it is given, or the least
+    /// that the backend can do with: S3 has fewer pieces on their way at once, and at least one. What it does hold is
+    /// said by [`PartWriter::held_bytes`].
+    ///
+    /// # Errors
+    /// As [`part`](Self::part).
+    pub fn part_within(&self, partition: u32, bytes_max: usize) -> Result<PartWriter, Error> {
+        PartWriter::start(&self.inner, partition, bytes_max)
+    }
+
+    /// What [`verify_part`](Self::verify_part) holds at most while it reads the part; 0 if that is not finished.
+    #[must_use]
+    pub fn verify_bytes_max(&self, partition: u32) -> u64 {
+        let part = self.inner.finished(partition);
+        part.map_or(0, |part| self.inner.shared.reader_bytes_max(&part))
     }
 
     /// Reads a finished part back to its end, decodes nothing, and compares it with what was written. A commit looks

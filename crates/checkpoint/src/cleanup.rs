@@ -43,12 +43,12 @@ impl CleanupOptions {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CleanupReport {
-    /// The orphans, sorted by path.
+    /// The orphans, sorted by path in each dataset, then unfinished uploads.
     pub orphans: Vec<Orphan>,
     /// Were they only listed?
     pub dry_run: bool,
     /// Datasets in which nothing more was removed, because what is an orphan could not be told or an orphan could
-    /// not be removed, and why.
+    /// not be removed, and why. `unfinished uploads` stands for all of these together.
     pub skipped: Vec<(String, Error)>,
 }
 
@@ -64,17 +64,21 @@ impl CleanupReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Orphan {
-    /// Its path below the store's address: an attempt's directory, or a temporary manifest.
+    /// Its path below the store's address: an attempt's directory, a temporary manifest, or, on S3, a part whose
+    /// upload was not finished.
     pub object: String,
-    /// The bytes of its files.
+    /// The bytes of its files; of an upload they are not known, and 0.
     pub bytes: u64,
     /// When the attempt began that left it.
     pub began: SystemTime,
 }
 
+/// What a report calls the uploads of all datasets.
+const UNFINISHED_UPLOADS: &str = "unfinished uploads";
+
 impl CheckpointStore {
-    /// Removes what attempts have left that were never committed: data directories that no manifest names, and
-    /// temporary manifests. Nothing else: not a committed checkpoint, not a file that Larder did not make.
+    /// Removes what attempts have left that were never committed: data directories that no manifest names,
+    /// temporary manifests, and on S3 uploads that were neither completed nor aborted. Nothing else: not a committed checkpoint, not a file that Larder did not make.
     ///
     /// Candidates are collected first and the manifests read after, so that whatever is committed meanwhile is
     /// spared; an attempt that is committed later than that is younger than the grace, because older ones refuse to.
@@ -89,6 +93,9 @@ impl CheckpointStore {
             if let Err(error) = shared.cleanup_dataset(&dataset, options, &mut report.orphans) {
                 report.skipped.push((dataset, error));
             }
+        }
+        if let Err(error) = shared.cleanup_uploads(options, &mut report.orphans) {
+            report.skipped.push((UNFINISHED_UPLOADS.to_owned(), error));
         }
         Ok(report)
     }
@@ -149,6 +156,24 @@ impl Shared {
                 })?;
             }
             orphans.push(candidate.orphan);
+        }
+        Ok(())
+    }
+
+    /// Ends uploads of parts that no attempt goes on with. Their own listing finds them: to all others an upload that
+    /// is not completed is nothing.
+    fn cleanup_uploads(&self, options: &CleanupOptions, orphans: &mut Vec<Orphan>) -> Result<(), Error> {
+        let now = SystemTime::now();
+        let unfinished = self.run(Step::ListUploads, "", || self.objects.unfinished())?;
+        for upload in unfinished {
+            let attempt = layout::attempt_of_part(&upload.path);
+            let Some(attempt) = attempt.filter(|attempt| attempt.age(now) >= options.orphan_grace) else {
+                continue;
+            };
+            if !options.dry_run {
+                self.run(Step::DiscardPart, &upload.path, || self.objects.give_up(&upload))?;
+            }
+            orphans.push(Orphan { object: upload.path, bytes: 0, began: attempt.began() });
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod s3;
 use std::fmt;
 use std::io;
 
+use crate::step::Steps;
 use crate::{AttemptId, Step};
 
 pub use fs::FsCommitStore;
@@ -110,14 +111,43 @@ pub enum PublishError {
     },
 }
 
-/// What a manifest that stands where one was to be published means, by what was found there.
-#[cfg(any(feature = "s3", feature = "hdfs"))]
-fn unless_its_own(found: io::Result<bytes::Bytes>, manifest: &[u8]) -> Result<(), PublishError> {
-    match found {
-        Ok(found) if found == manifest => Ok(()),
-        Ok(_) => Err(PublishError::Exists),
-        // The winner was removed since.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(PublishError::Exists),
-        Err(source) => Err(PublishError::Unknown { step: Step::ReadManifest, source }),
+/// Writes and syncs a manifest under a name of its own.
+fn stage<F>(
+    steps: &Steps,
+    object: &str,
+    manifest: &[u8],
+    write: impl FnOnce(&[u8]) -> io::Result<F>,
+    sync: impl FnOnce(F) -> io::Result<()>,
+) -> Result<(), PublishError> {
+    let failed = |step| move |source| PublishError::Failed { step, source };
+    let file = steps.write(Step::WriteManifest, object, manifest.len(), |len| {
+        write(manifest.get(..len).unwrap_or(manifest))
+    });
+    let file = file.map_err(failed(Step::WriteManifest))?;
+    steps.run(Step::SyncManifest, object, || sync(file)).map_err(failed(Step::SyncManifest))
+}
+
+/// Gives a manifest its final name. What a failure means follows from its kind: `refusals` are those after which
+/// nothing was published; whose manifest stands there already, `read` tells.
+fn publish<B: AsRef<[u8]>>(
+    steps: &Steps,
+    object: &str,
+    manifest: &[u8],
+    refusals: &[io::ErrorKind],
+    effect: impl FnOnce() -> io::Result<()>,
+    read: impl FnOnce() -> io::Result<B>,
+) -> Result<(), PublishError> {
+    let step = Step::PublishManifest;
+    let Err(source) = steps.run(step, object, effect) else { return Ok(()) };
+    match source.kind() {
+        io::ErrorKind::AlreadyExists => match read() {
+            Ok(found) if found.as_ref() == manifest => Ok(()),
+            Ok(_) => Err(PublishError::Exists),
+            // The winner was removed since.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(PublishError::Exists),
+            Err(source) => Err(PublishError::Unknown { step: Step::ReadManifest, source }),
+        },
+        kind if refusals.contains(&kind) => Err(PublishError::Failed { step, source }),
+        _ => Err(PublishError::Unknown { step, source }),
     }
 }

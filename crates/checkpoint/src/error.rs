@@ -83,7 +83,7 @@ pub enum Error {
         reason: String,
     },
     /// The backend failed.
-    #[error("cannot {} {at}{}: {source}", at.step, after(*bytes))]
+    #[error("cannot {} {at}{}: {source}{}", at.step, after(*bytes), advice(source))]
     Io {
         /// What and where.
         at: Box<Place>,
@@ -93,7 +93,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The backend has no room left.
-    #[error("cannot {} {at}{}: no space left; free some or use another address", at.step, after(*bytes))]
+    #[error("cannot {} {at}{}: no space left ({source}); free some or use another address", at.step, after(*bytes))]
     StorageFull {
         /// What and where.
         at: Box<Place>,
@@ -199,6 +199,16 @@ pub enum Error {
 
 fn after(bytes: Option<u64>) -> String {
     bytes.map(|bytes| format!(" after {bytes} bytes")).unwrap_or_default()
+}
+
+/// What to do where the words of a server leave it open.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; trying again cannot help until the credentials, or what they permit, are mended"
+        }
+        _ => "",
+    }
 }
 
 impl Error {

@@ -98,6 +98,14 @@ pub(crate) fn attempt_of_temporary(file_name: &str) -> Option<AttemptId> {
     attempt.parse().ok()
 }
 
+/// The attempt that a part is of, by the part's path.
+pub(crate) fn attempt_of_part(path: &str) -> Option<AttemptId> {
+    let (dataset, rest) = path.split_once('/')?;
+    let (attempt, part) = rest.strip_prefix("data/")?.split_once('/')?;
+    let is_part = part.starts_with("part-") && part.ends_with(".blk") && !part.contains('/');
+    (is_part && check_name(dataset).is_ok()).then(|| attempt.parse().ok()).flatten()
+}
+
 /// Splits the address of a checkpoint, `{root}/{dataset}/commits/{generation}.json`.
 pub(crate) fn split_checkpoint_address(address: &str) -> Option<(&str, &str, u64)> {
     let (commits, file_name) = address.rsplit_once('/')?;
@@ -134,6 +142,24 @@ mod tests {
             assert_eq!(generation_of(foreign), None, "{foreign}");
             assert_eq!(attempt_of_temporary(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_part_s_path_tells_its_attempt() {
+        let attempt = AttemptId::new();
+        let path = format!("d/{}", part(attempt, 3, 7));
+        assert_eq!(attempt_of_part(&path), Some(attempt));
+        for foreign in [
+            "d/data/x/part-00003-of-00007.blk",
+            "part-00003-of-00007.blk",
+            "d/data",
+            "",
+            ".h/data/x/part-0.blk",
+        ] {
+            assert_eq!(attempt_of_part(foreign), None, "{foreign}");
+        }
+        assert_eq!(attempt_of_part(&path.replace("data", "other")), None);
+        assert_eq!(attempt_of_part(&format!("{path}/x")), None);
     }
 
     #[test]

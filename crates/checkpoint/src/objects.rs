@@ -34,8 +34,9 @@ pub(crate) trait Objects: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Starts to write an object. It may appear before it is closed.
-    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>>;
+    /// Starts to write an object. It may appear before it is closed. The writer holds no more than `bytes_max`, or
+    /// the least that it can do with where that is more.
+    fn writer(&self, path: &str, bytes_max: usize) -> io::Result<Box<dyn ObjectWriter>>;
 
     /// Writes a small object, replacing what stood there.
     fn write(&self, path: &str, bytes: Bytes) -> io::Result<()>;
@@ -55,6 +56,17 @@ pub(crate) trait Objects: fmt::Debug + Send + Sync {
     /// Removes a directory and all in it. One that is not there is no error.
     fn remove_all(&self, dir: &str) -> io::Result<()>;
 
+    /// Objects that somebody has begun to write, and that the backend keeps though nobody sees them.
+    fn unfinished(&self) -> io::Result<Vec<Unfinished>> {
+        Ok(Vec::new())
+    }
+
+    /// Gives one of them up. One that is not there any more is no error.
+    fn give_up(&self, unfinished: &Unfinished) -> io::Result<()> {
+        let _ = unfinished;
+        Ok(())
+    }
+
     /// [`remove`](Self::remove) after something else failed: the caller has waited for the server long enough.
     fn discard(&self, path: &str) -> io::Result<()> {
         self.remove(path)
@@ -65,11 +77,16 @@ pub(crate) trait Objects: fmt::Debug + Send + Sync {
         self.remove_all(dir)
     }
 
-    /// What one writer holds at most of what it was given.
+    /// What one writer holds at most of what it was given, if nothing else was asked of it.
     fn writer_bytes_max(&self) -> usize;
 
     /// How much is read at once, for a backend whose every request takes a while.
     fn batch_bytes(&self) -> u64;
+
+    /// Whether a batch is read ahead of the one that is looked at.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
 }
 
 /// An object while it is written. Dropping it does not undo what was written: [`abort`](Self::abort) does.
@@ -82,6 +99,9 @@ pub(crate) trait ObjectWriter: Send {
 
     /// Lets go of what the backend holds for an unfinished object. A file may stay, which the caller removes.
     fn abort(&mut self) -> io::Result<()>;
+
+    /// What it holds at most of what it was given.
+    fn bytes_max(&self) -> usize;
 }
 
 /// Reads from one object.
@@ -117,6 +137,16 @@ pub(crate) struct Entry {
     pub(crate) is_dir: bool,
     /// Its length, 0 for a directory.
     pub(crate) bytes: u64,
+}
+
+/// A write of an object that was begun and not ended.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    /// The object's path.
+    pub(crate) path: String,
+    /// What the backend calls it.
+    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "nothing else keeps any"))]
+    pub(crate) id: String,
 }
 
 /// What OpenDAL lists of a directory, without the directory itself, sorted by name.

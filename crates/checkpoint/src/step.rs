@@ -56,6 +56,8 @@ pub enum Step {
     RemoveData,
     /// Lists what a store or a dataset holds.
     ListData,
+    /// Lists uploads that were begun and not finished, on S3.
+    ListUploads,
     /// Opens a part and reads its header.
     OpenPart,
     /// Reads chunks of a part.
@@ -86,6 +88,7 @@ impl fmt::Display for Step {
             Self::DiscardPart => "remove unfinished",
             Self::RemoveManifest | Self::RemoveData => "remove",
             Self::ListData => "list",
+            Self::ListUploads => "list the unfinished uploads in",
             Self::OpenPart => "open",
             Self::ReadPart => "read a chunk of",
         })

@@ -4,7 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_blockstore::format::CHUNK_BYTES_MAX;
+
 use crate::error::Place;
+use crate::manifest::Part;
 use crate::objects::Objects;
 use crate::retry::Patience;
 use crate::step::Steps;
@@ -195,7 +198,8 @@ impl CheckpointStore {
     }
 
     /// What one part that is being written holds at most of the bytes it was given, besides the chunk that is being
-    /// encoded: what an engine with a memory budget charges for each.
+    /// encoded. What an engine with a memory budget charges is [`PartWriter::held_bytes`](crate::PartWriter::held_bytes);
+    /// it can ask for less by [`Attempt::part_within`].
     #[must_use]
     pub fn part_writer_bytes_max(&self) -> usize {
         self.shared.objects.writer_bytes_max()
@@ -235,6 +239,13 @@ impl Shared {
         Manifest::decode(&bytes, dataset, generation)
             .map(Some)
             .map_err(|source| Error::Manifest { at: self.place(step, &object), source })
+    }
+
+    /// What a reader of a part holds at most: a batch and the one after it, or a chunk; never more than the part.
+    pub(crate) fn reader_bytes_max(&self, part: &Part) -> u64 {
+        let batch = self.objects.batch_bytes().max(CHUNK_BYTES_MAX as u64);
+        let batches = if self.objects.reads_ahead() { 2 } else { 1 };
+        part.bytes.min(batches * batch)
     }
 
     /// Directories that may be datasets, with or without a checkpoint.

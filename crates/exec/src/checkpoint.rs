@@ -1,5 +1,6 @@
 //! Checkpoints of datasets: written in one pass, verified, committed, and only then the lineage is cut.
 
+mod buffers;
 mod handle;
 mod local;
 mod name;
@@ -25,6 +26,7 @@ use crate::job::{Job, in_task};
 use crate::node::Checkpointing;
 use crate::schema::schema;
 
+pub(crate) use self::buffers::{Buffers, PartMemory};
 pub use self::handle::CheckpointHandle;
 pub(crate) use self::handle::Request;
 pub use self::name::CheckpointName;

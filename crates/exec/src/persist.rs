@@ -19,6 +19,7 @@ use larder_checkpoint::{Attempt, PartWriter};
 use larder_lineage::NodeId;
 
 use crate::batch::{BATCH_RECORDS, Batch, SharedBatch, SharedCursor, Slices};
+use crate::checkpoint::{Buffers, PartMemory};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
 use crate::job::CANCEL_CHECK;
@@ -39,11 +40,12 @@ pub(crate) trait Persisted: Send + Sync {
     fn fill(&self, task: &Task, place: Place, computed: Pipeline) -> Result<Filled, TaskError>;
 
     /// Writes a block that has a copy as a part of a checkpoint, and gives its bytes; none if it has no copy. Bytes
-    /// go over as they are. `before_chunk` is told how many bytes come next.
+    /// go over as they are, and are the block's until they are there. `before_chunk` is told how many bytes come next.
     fn write_part(
         &self,
         partition: u32,
         attempt: &Attempt,
+        memory: &PartMemory,
         before_chunk: &mut dyn FnMut(u64) -> Result<(), TaskError>,
     ) -> Result<Option<u64>, TaskError>;
 
@@ -164,6 +166,7 @@ impl<T: Record + Data> Persisted for Blocks<T> {
         &self,
         partition: u32,
         attempt: &Attempt,
+        memory: &PartMemory,
         before_chunk: &mut dyn FnMut(u64) -> Result<(), TaskError>,
     ) -> Result<Option<u64>, TaskError> {
         let block = match self.stored.get(partition) {
@@ -172,7 +175,7 @@ impl<T: Record + Data> Persisted for Blocks<T> {
             Err(error) if error.is_lost_copy() => return Ok(None),
             Err(error) => return Err(Cause::from(error).into()),
         };
-        match write_block(&block, attempt.part(partition).map_err(Cause::from)?, before_chunk) {
+        match write_block(&block, memory.start(attempt, partition).map_err(Cause::from)?, before_chunk) {
             Err(TaskError::Failed(cause)) if is_damaged_copy(&cause) => {
                 drop(block);
                 self.stored.remove(partition);
@@ -233,10 +236,11 @@ impl Persisted for Moving {
         &self,
         partition: u32,
         attempt: &Attempt,
+        memory: &PartMemory,
         before_chunk: &mut dyn FnMut(u64) -> Result<(), TaskError>,
     ) -> Result<Option<u64>, TaskError> {
         let blocks = if self.to.contains(partition) { &self.to } else { &self.from };
-        blocks.write_part(partition, attempt, before_chunk)
+        blocks.write_part(partition, attempt, memory, before_chunk)
     }
 
     fn remove(&self, partition: u32) -> bool {
@@ -265,11 +269,11 @@ fn is_damaged_copy(cause: &Cause) -> bool {
 /// Writes a pinned block as a part: chunks that are sealed already as they are, all else encoded as it goes.
 fn write_block<T: Record + Data>(
     block: &Block<T>,
-    mut part: PartWriter,
+    (mut part, mut buffers): (PartWriter, Buffers),
     before_chunk: &mut dyn FnMut(u64) -> Result<(), TaskError>,
 ) -> Result<u64, TaskError> {
     let mut bytes = 0;
-    let mut write = |chunk: &Chunk| {
+    let mut write = |part: &mut PartWriter, chunk: &Chunk| {
         let stored = chunk.stored_len() as u64;
         before_chunk(stored)?;
         bytes += stored;
@@ -279,18 +283,19 @@ fn write_block<T: Record + Data>(
         bytes.codec() == CodecId::BINCODE && bytes.compression() == Compression::None
     };
     match block.serialized().filter(as_it_is) {
-        Some(serialized) => serialized.chunks().iter().try_for_each(&mut write)?,
+        Some(serialized) => serialized.chunks().iter().try_for_each(|chunk| write(&mut part, chunk))?,
         None => {
             let mut encoder = ChunkEncoder::new(Arc::new(Bincode), Compression::None, CHUNK_BYTES_MAX);
             let mut batches = block.batches();
             while let Some(batch) = batches.next_batch().map_err(Cause::from)? {
                 for record in batch {
                     if let Some(chunk) = encoder.push(record).map_err(TaskError::user)? {
-                        write(&chunk)?;
+                        write(&mut part, &chunk)?;
                     }
+                    buffers.cover(encoder.buffer_bytes() as u64 + part.held_bytes());
                 }
             }
-            encoder.finish().iter().try_for_each(&mut write)?;
+            encoder.finish().iter().try_for_each(|chunk| write(&mut part, chunk))?;
         }
     }
     part.finish().map_err(Cause::from)?;

@@ -93,6 +93,12 @@ impl<T: 'static> ChunkEncoder<T> {
         Ok(sealed)
     }
 
+    /// Bytes that the chunk under way takes: its buffer, filled or not.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// The last chunk, if records are left in it. The encoder goes on empty.
     #[must_use]
     pub fn finish(&mut self) -> Option<Chunk> {

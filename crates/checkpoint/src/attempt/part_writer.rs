@@ -27,6 +27,7 @@ pub struct PartWriter {
     checksum: Box<Xxh3Default>,
     header: BlockHeader,
     bytes: u64,
+    held_bytes_max: u64,
 }
 
 enum File {
@@ -49,7 +50,7 @@ impl fmt::Debug for PartWriter {
 }
 
 impl PartWriter {
-    pub(super) fn start(attempt: &Arc<Inner>, partition: u32) -> Result<Self, Error> {
+    pub(super) fn start(attempt: &Arc<Inner>, partition: u32, bytes_max: usize) -> Result<Self, Error> {
         let leftover = attempt.claim(partition)?;
         let object = attempt.part_object(partition);
         let spec = &attempt.spec;
@@ -63,13 +64,17 @@ impl PartWriter {
             checksum: Box::default(),
             header,
             bytes: 0,
+            held_bytes_max: 0,
         };
         let shared = &writer.attempt.shared;
         if leftover {
             shared.run(Step::DiscardPart, &writer.object, || shared.objects.remove(&writer.object))?;
         }
-        let opened = shared.run(Step::CreatePart, &writer.object, || shared.objects.writer(&writer.object));
-        writer.file = File::Writing(opened?);
+        let open = || shared.objects.writer(&writer.object, bytes_max);
+        let opened = shared.run(Step::CreatePart, &writer.object, open);
+        let file = opened?;
+        writer.held_bytes_max = file.bytes_max() as u64;
+        writer.file = File::Writing(file);
         Ok(writer)
     }
 
@@ -77,6 +82,12 @@ impl PartWriter {
     #[must_use]
     pub fn partition(&self) -> u32 {
         self.partition
+    }
+
+    /// Of the bytes it was given, those that it holds at most right now, since they may be on their way.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.bytes.min(self.held_bytes_max)
     }
 
     /// Writes records instead of chunks: encodes them by `codec`, in chunks of up to 4 MiB.
@@ -173,6 +184,7 @@ impl PartWriter {
 
     /// Removes what was written, unless that was tried before; whether it is surely gone.
     fn discard(&mut self) -> bool {
+        self.held_bytes_max = 0;
         let shared = &self.attempt.shared;
         let aborted = match std::mem::replace(&mut self.file, File::Discarded(false)) {
             File::Discarded(gone) => {

@@ -22,6 +22,12 @@ impl<T: 'static> RecordWriter<T> {
         Ok(Self { part, encoder })
     }
 
+    /// Bytes that it holds at most right now: the chunk that fills, and what its [`PartWriter`] holds.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.encoder.buffer_bytes() as u64 + self.part.held_bytes()
+    }
+
     /// Appends a record.
     ///
     /// # Errors

@@ -9,6 +9,20 @@ use crate::files::Files;
 use crate::step::Steps;
 use crate::{Address, AttemptId, Error, Step, layout};
 
+/// Errors of a `link` that say that it was not made.
+const REFUSALS: [io::ErrorKind; 10] = [
+    io::ErrorKind::CrossesDevices,
+    io::ErrorKind::InvalidInput,
+    io::ErrorKind::NotADirectory,
+    io::ErrorKind::NotFound,
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::QuotaExceeded,
+    io::ErrorKind::ReadOnlyFilesystem,
+    io::ErrorKind::StorageFull,
+    io::ErrorKind::TooManyLinks,
+    io::ErrorKind::Unsupported,
+];
+
 /// Publishes by `link(2)`: the manifest is written and synced under a name of its own, then linked to its final
 /// name, which fails if that exists, and the directory is synced.
 ///
@@ -47,16 +61,13 @@ impl FsCommitStore {
         self.files.sync_dirs(&self.root, &layout::commits_dir(dataset))
     }
 
-    /// Writes and syncs the manifest under its temporary name.
-    fn stage(&self, object: &str, temporary: &Path, manifest: &[u8]) -> Result<(), (Step, io::Error)> {
-        // An earlier try of the same attempt may have left it.
-        self.remove_if_there(temporary).map_err(|e| (Step::WriteManifest, e))?;
-        let file = self.steps.write(Step::WriteManifest, object, manifest.len(), |len| {
-            self.files.create(temporary, manifest.get(..len).unwrap_or(manifest))
-        });
-        let file = file.map_err(|e| (Step::WriteManifest, e))?;
-        let synced = self.steps.run(Step::SyncManifest, object, || self.files.sync(temporary, &file));
-        synced.map_err(|e| (Step::SyncManifest, e))
+    fn stage(&self, object: &str, temporary: &Path, manifest: &[u8]) -> Result<(), PublishError> {
+        let write = |bytes: &[u8]| {
+            // An earlier try of the same attempt may have left it.
+            self.remove_if_there(temporary)?;
+            self.files.create(temporary, bytes)
+        };
+        super::stage(&self.steps, object, manifest, write, |file| self.files.sync(temporary, &file))
     }
 
     fn remove_if_there(&self, path: &Path) -> io::Result<()> {
@@ -68,17 +79,8 @@ impl FsCommitStore {
 
     fn link(&self, object: &str, temporary: &Path, manifest: &[u8]) -> Result<(), PublishError> {
         let target = self.path(object);
-        let step = Step::PublishManifest;
-        match self.steps.run(step, object, || self.files.link(temporary, &target)) {
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::read(&target) {
-                Ok(found) if found == manifest => Ok(()),
-                Ok(_) => Err(PublishError::Exists),
-                Err(source) => Err(PublishError::Unknown { step: Step::ReadManifest, source }),
-            },
-            Err(source) if is_refusal(&source) => Err(PublishError::Failed { step, source }),
-            Err(source) => Err(PublishError::Unknown { step, source }),
-        }
+        let link = || self.files.link(temporary, &target);
+        super::publish(&self.steps, object, manifest, &REFUSALS, link, || fs::read(&target))
     }
 }
 
@@ -96,10 +98,8 @@ impl CommitStore for FsCommitStore {
     ) -> Result<(), PublishError> {
         let object = layout::manifest(dataset, generation);
         let temporary = self.path(&layout::temporary_manifest(dataset, generation, attempt));
-        let linked = match self.stage(&object, &temporary, manifest) {
-            Ok(()) => self.link(&object, &temporary, manifest),
-            Err((step, source)) => Err(PublishError::Failed { step, source }),
-        };
+        let staged = self.stage(&object, &temporary, manifest);
+        let linked = staged.and_then(|()| self.link(&object, &temporary, manifest));
         let published = linked.and_then(|()| {
             self.steps
                 .run(Step::SyncCommits, &object, || self.sync(dataset))
@@ -135,27 +135,6 @@ impl CommitStore for FsCommitStore {
         self.files.remove(&self.path(&layout::manifest(dataset, generation)))?;
         self.sync(dataset)
     }
-}
-
-/// Does the error of a `link` say that it was not made?
-fn is_refusal(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        CrossesDevices, InvalidInput, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
-        ReadOnlyFilesystem, StorageFull, TooManyLinks, Unsupported,
-    };
-    matches!(
-        error.kind(),
-        CrossesDevices
-            | InvalidInput
-            | NotADirectory
-            | NotFound
-            | PermissionDenied
-            | QuotaExceeded
-            | ReadOnlyFilesystem
-            | StorageFull
-            | TooManyLinks
-            | Unsupported
-    )
 }
 
 #[cfg(test)]

@@ -3,11 +3,16 @@
 use std::io;
 
 use bytes::Bytes;
+use hdfs_native::file::FileWriter;
 
-use super::{CommitStore, PublishError, unless_its_own};
+use super::{CommitStore, PublishError};
 use crate::objects::{Hdfs, hdfs_failure, sync_and_close};
 use crate::step::Steps;
 use crate::{AttemptId, Step, layout};
+
+/// Errors of a rename that say that there was none.
+const REFUSALS: [io::ErrorKind; 3] =
+    [io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput, io::ErrorKind::QuotaExceeded];
 
 /// Publishes by a rename that does not overwrite: the manifest is written, synced on every data node of its
 /// pipeline and closed under a name of its own, then renamed, which fails if the final name is taken.
@@ -22,34 +27,23 @@ impl HdfsCommitStore {
         Self { hdfs, steps }
     }
 
-    fn stage(&self, object: &str, temporary: &str, manifest: &[u8]) -> Result<(), (Step, io::Error)> {
+    fn stage(&self, object: &str, temporary: &str, manifest: &[u8]) -> Result<(), PublishError> {
         let patience = self.hdfs.patience;
-        let file = self.steps.write(Step::WriteManifest, object, manifest.len(), |len| {
+        let write = |bytes: &[u8]| {
             // An earlier try of the same attempt may have left it.
             self.hdfs.delete(temporary, false)?;
             let mut file = self.hdfs.create(temporary, false)?;
-            let bytes = Bytes::copy_from_slice(manifest.get(..len).unwrap_or(manifest));
+            let bytes = Bytes::copy_from_slice(bytes);
             patience.once(async { file.write_bytes(bytes).await.map_err(|e| hdfs_failure(&e)) })?;
             Ok(file)
-        });
-        let mut file = file.map_err(|e| (Step::WriteManifest, e))?;
-        let synced = self.steps.run(Step::SyncManifest, object, || patience.once(sync_and_close(&mut file)));
-        synced.map_err(|e| (Step::SyncManifest, e))
+        };
+        let sync = |mut file: FileWriter| patience.once(sync_and_close(&mut file));
+        super::stage(&self.steps, object, manifest, write, sync)
     }
 
     fn rename(&self, object: &str, temporary: &str, manifest: &[u8]) -> Result<(), PublishError> {
-        let step = Step::PublishManifest;
-        let source = match self.steps.run(step, object, || self.hdfs.rename_new(temporary, object)) {
-            Ok(()) => return Ok(()),
-            Err(source) => source,
-        };
-        match source.kind() {
-            io::ErrorKind::AlreadyExists => unless_its_own(self.hdfs.get(object), manifest),
-            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::QuotaExceeded => {
-                Err(PublishError::Failed { step, source })
-            }
-            _ => Err(PublishError::Unknown { step, source }),
-        }
+        let rename = || self.hdfs.rename_new(temporary, object);
+        super::publish(&self.steps, object, manifest, &REFUSALS, rename, || self.hdfs.get(object))
     }
 }
 
@@ -67,10 +61,8 @@ impl CommitStore for HdfsCommitStore {
     ) -> Result<(), PublishError> {
         let object = layout::manifest(dataset, generation);
         let temporary = layout::temporary_manifest(dataset, generation, attempt);
-        let published = match self.stage(&object, &temporary, manifest) {
-            Ok(()) => self.rename(&object, &temporary, manifest),
-            Err((step, source)) => Err(PublishError::Failed { step, source }),
-        };
+        let staged = self.stage(&object, &temporary, manifest);
+        let published = staged.and_then(|()| self.rename(&object, &temporary, manifest));
         if published.is_err() {
             // One that stays is left to cleanup.
             let remove = || self.hdfs.brief().delete(&temporary, false);

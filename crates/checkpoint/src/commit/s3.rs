@@ -5,10 +5,18 @@ use std::io;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{CommitStore, PublishError, unless_its_own};
+use super::{CommitStore, PublishError};
 use crate::objects::S3;
 use crate::step::Steps;
 use crate::{AttemptId, Step, layout};
+
+/// Errors of a request that say that it did nothing.
+const REFUSALS: [io::ErrorKind; 4] = [
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::InvalidInput,
+    io::ErrorKind::Unsupported,
+    io::ErrorKind::StorageFull,
+];
 
 /// Publishes by one conditional PUT (`If-None-Match: *`), after a probe that the server honours the condition:
 /// some ignore it, and would let every writer win.
@@ -91,18 +99,8 @@ impl CommitStore for S3CommitStore {
         manifest: &[u8],
     ) -> Result<(), PublishError> {
         let object = layout::manifest(dataset, generation);
-        let step = Step::PublishManifest;
-        let source = match self.steps.run(step, &object, || self.put(&object, manifest)) {
-            Ok(()) => return Ok(()),
-            Err(source) => source,
-        };
-        match source.kind() {
-            io::ErrorKind::AlreadyExists => unless_its_own(self.s3.get(&object), manifest),
-            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
-                Err(PublishError::Failed { step, source })
-            }
-            _ => Err(PublishError::Unknown { step, source }),
-        }
+        let put = || self.put(&object, manifest);
+        super::publish(&self.steps, &object, manifest, &REFUSALS, put, || self.s3.get(&object))
     }
 
     fn read(&self, dataset: &str, generation: u64) -> io::Result<Option<Vec<u8>>> {

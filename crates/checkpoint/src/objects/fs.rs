@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use larder_blockstore::format::CHUNK_BYTES_MAX;
 use opendal::services::Fs;
 use opendal::{ErrorKind, Operator};
 use rustix::buffer::spare_capacity;
@@ -64,7 +65,7 @@ impl Objects for FsObjects {
         self.files.sync_dirs(&self.root, dir)
     }
 
-    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>> {
+    fn writer(&self, path: &str, _: usize) -> io::Result<Box<dyn ObjectWriter>> {
         let operator = self.operator()?;
         let writer = block_on(async { operator.writer(path).await.map_err(into_io) })?;
         let (file, files) = (self.file(path), self.files.clone());
@@ -117,7 +118,7 @@ impl Objects for FsObjects {
     }
 
     fn writer_bytes_max(&self) -> usize {
-        larder_blockstore::format::CHUNK_BYTES_MAX
+        CHUNK_BYTES_MAX
     }
 
     fn batch_bytes(&self) -> u64 {
@@ -153,6 +154,10 @@ impl ObjectWriter for FileWriter {
     /// A file system holds nothing but the file.
     fn abort(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn bytes_max(&self) -> usize {
+        CHUNK_BYTES_MAX
     }
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use hdfs_native::client::FileStatus;
 use hdfs_native::file::{FileReader, FileWriter};
 use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions};
+use larder_blockstore::format::CHUNK_BYTES_MAX;
 use parking_lot::Mutex;
 
 use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, below};
@@ -24,6 +25,9 @@ use crate::settings::Settings;
 
 /// Every read asks a data node for a stream of its own, so it should be worth it.
 const BATCH_BYTES: u64 = 8 << 20;
+
+/// The packets that no data node has acknowledged yet: 64 KiB each, up to a window of them.
+const WRITER_BYTES_MAX: usize = CHUNK_BYTES_MAX;
 
 /// What several name nodes of one address are called together.
 const NAME_SERVICE: &str = "larder";
@@ -239,7 +243,7 @@ impl Objects for HdfsObjects {
         self.0.make_dir(dir)
     }
 
-    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>> {
+    fn writer(&self, path: &str, _: usize) -> io::Result<Box<dyn ObjectWriter>> {
         let file = self.0.create(path, false)?;
         Ok(Box::new(Stream { patience: self.0.patience, file: Some(file) }))
     }
@@ -278,13 +282,16 @@ impl Objects for HdfsObjects {
         self.0.brief().delete(dir, true).map(drop)
     }
 
-    /// The packets that no data node has acknowledged yet: 64 KiB each, up to a window of them.
     fn writer_bytes_max(&self) -> usize {
-        larder_blockstore::format::CHUNK_BYTES_MAX
+        WRITER_BYTES_MAX
     }
 
     fn batch_bytes(&self) -> u64 {
         BATCH_BYTES
+    }
+
+    fn reads_ahead(&self) -> bool {
+        true
     }
 }
 
@@ -318,6 +325,10 @@ impl ObjectWriter for Stream {
             self.file = None;
             Ok(())
         })
+    }
+
+    fn bytes_max(&self) -> usize {
+        WRITER_BYTES_MAX
     }
 }
 

@@ -87,7 +87,7 @@ impl fmt::Debug for Memory {
 pub(crate) struct MemoryObjects(pub(crate) Memory);
 
 impl Objects for MemoryObjects {
-    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>> {
+    fn writer(&self, path: &str, _: usize) -> io::Result<Box<dyn ObjectWriter>> {
         Ok(Box::new(Unwritten { memory: self.0.clone(), path: path.to_owned(), bytes: BytesMut::new() }))
     }
 
@@ -148,6 +148,11 @@ impl ObjectWriter for Unwritten {
     fn abort(&mut self) -> io::Result<()> {
         self.bytes = BytesMut::new();
         Ok(())
+    }
+
+    /// What it was given is the store's.
+    fn bytes_max(&self) -> usize {
+        0
     }
 }
 

@@ -4,6 +4,8 @@
 //! are calls of many requests, through one that gives each its time-out. Uploads go through the one that also retries, because only OpenDAL can repeat one piece of an upload: time-outs inside,
 //! retries outside, in the order its documentation asks for.
 
+mod uploads;
+
 use std::error::Error as _;
 use std::fmt;
 use std::io;
@@ -15,13 +17,25 @@ use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::options::WriteOptions;
 use opendal::{ErrorKind, Operator};
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, entries_of};
+use self::uploads::Uploads;
+use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, Unfinished, entries_of};
 use crate::retry::{Failure, PAUSE_MAX, Patience};
 use crate::runtime::{Background, block_on};
 use crate::settings::{CHUNK_BYTES_MIN, Settings, from_environment};
 
 /// Any region will do where an endpoint is given; AWS itself answers requests for another with its name.
 const REGION_DEFAULT: &str = "us-east-1";
+
+/// Pieces of an upload that are not on their way: one waits, one is being filled.
+const PIECES_BESIDES: usize = 2;
+
+/// How servers other than AWS say that there is no room: their disks are finite. Whatever status comes with it, it will
+/// not pass by itself.
+const FULL: [&str; 4] =
+    ["InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"];
+
+/// Statuses of answers after which the same request may succeed.
+const PASSING: [u16; 6] = [429, 499, 500, 502, 503, 504];
 
 /// One prefix of a bucket. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +47,7 @@ pub(crate) struct S3 {
     concurrency: usize,
     chunk_bytes: usize,
     bucket: Arc<str>,
+    uploads: Uploads,
 }
 
 impl S3 {
@@ -57,6 +72,7 @@ impl S3 {
             concurrency: settings.concurrency.max(1),
             chunk_bytes: settings.chunk_bytes.max(CHUNK_BYTES_MIN),
             bucket: Arc::clone(bucket),
+            uploads: Uploads::new(bucket, prefix, settings),
         })
     }
 
@@ -111,6 +127,18 @@ impl S3 {
         Ok(entries_of(listed, &dir))
     }
 
+    /// The pieces on their way, the one that waits for them and the one that is being filled.
+    fn upload_bytes(&self, concurrency: usize) -> usize {
+        (concurrency + PIECES_BESIDES).saturating_mul(self.chunk_bytes)
+    }
+
+    /// How many pieces of one upload may be on their way at once so that it holds so many bytes: as many as set, or
+    /// fewer, but one. They are no smaller: their size bounds that of the part.
+    fn concurrency_within(&self, bytes_max: usize) -> usize {
+        let fitting = (bytes_max / self.chunk_bytes).saturating_sub(PIECES_BESIDES);
+        fitting.clamp(1, self.concurrency)
+    }
+
     /// What went wrong, in words for people: OpenDAL's own have the request's headers in them.
     fn failure(&self, error: &opendal::Error) -> Failure {
         // The one is a request's of its own, the other that of a piece in the background.
@@ -133,11 +161,14 @@ impl S3 {
                 message = format!("there is no bucket `{}`: create it, or correct the address", self.bucket);
             }
             ErrorKind::PermissionDenied => {
-                message = format!("access denied ({message}): check the credentials and what they permit");
+                message = format!("access denied ({message})");
             }
             _ => {}
         }
-        Failure { kind, message, retryable: error.is_temporary() }
+        if FULL.iter().any(|code| message.starts_with(code)) {
+            return Failure { kind: io::ErrorKind::StorageFull, message, retryable: false };
+        }
+        Failure { kind, message, retryable: may_pass(error) }
     }
 }
 
@@ -147,16 +178,23 @@ impl fmt::Debug for S3 {
     }
 }
 
-fn service(bucket: &str, prefix: &str, settings: &Settings) -> opendal::services::S3 {
-    let mut service = opendal::services::S3::default().bucket(bucket).root(&format!("/{prefix}"));
+fn endpoint(settings: &Settings) -> Option<String> {
     let endpoint = settings.endpoint.clone();
-    let endpoint = endpoint.or_else(|| from_environment(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
-    if let Some(endpoint) = &endpoint {
-        service = service.endpoint(endpoint);
-    }
+    endpoint.or_else(|| from_environment(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]))
+}
+
+fn region(settings: &Settings) -> String {
     let region = settings.region.clone();
     let region = region.or_else(|| from_environment(&["AWS_REGION", "AWS_DEFAULT_REGION"]));
-    service = service.region(region.as_deref().unwrap_or(REGION_DEFAULT));
+    region.unwrap_or_else(|| REGION_DEFAULT.to_owned())
+}
+
+fn service(bucket: &str, prefix: &str, settings: &Settings) -> opendal::services::S3 {
+    let mut service = opendal::services::S3::default().bucket(bucket).root(&format!("/{prefix}"));
+    if let Some(endpoint) = &endpoint(settings) {
+        service = service.endpoint(endpoint);
+    }
+    service = service.region(&region(settings));
     // Without these OpenDAL looks where all AWS tools do: the environment, profiles, roles.
     if let Some((key, secret, token)) = &settings.credentials {
         service = service.access_key_id(&key.0).secret_access_key(&secret.0);
@@ -166,6 +204,24 @@ fn service(bucket: &str, prefix: &str, settings: &Settings) -> opendal::services
         }
     }
     service
+}
+
+/// Whether the same request may succeed later. OpenDAL's retry layer calls every error persistent, one that it has tried
+/// again as well as one that it would not: the answer has to tell them apart, which the error has only in its text.
+fn may_pass(error: &opendal::Error) -> bool {
+    if !error.is_persistent() {
+        return error.is_temporary();
+    }
+    match error.kind() {
+        ErrorKind::RateLimited | ErrorKind::Conflict => true,
+        ErrorKind::Unexpected => {
+            let text = error.to_string();
+            let status = text.split_once("status: ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
+            // Without an answer it was the connection.
+            status.is_none_or(|status: u16| PASSING.contains(&status))
+        }
+        _ => false,
+    }
 }
 
 fn io_kind(kind: ErrorKind) -> io::ErrorKind {
@@ -202,17 +258,15 @@ fn into_io(error: opendal::Error) -> io::Error {
 pub(crate) struct S3Objects(pub(crate) S3);
 
 impl Objects for S3Objects {
-    fn writer(&self, path: &str) -> io::Result<Box<dyn ObjectWriter>> {
+    fn writer(&self, path: &str, bytes_max: usize) -> io::Result<Box<dyn ObjectWriter>> {
         let s3 = &self.0;
-        let options = WriteOptions {
-            concurrent: s3.concurrency,
-            chunk: Some(s3.chunk_bytes),
-            ..WriteOptions::default()
-        };
+        let concurrency = s3.concurrency_within(bytes_max);
+        let options =
+            WriteOptions { concurrent: concurrency, chunk: Some(s3.chunk_bytes), ..WriteOptions::default() };
         let writer = s3.patience.in_total(async {
             s3.streaming.writer_options(path, options).await.map_err(|e| s3.failure(&e))
         })?;
-        Ok(Box::new(Upload { s3: s3.clone(), writer }))
+        Ok(Box::new(Upload { s3: s3.clone(), writer, concurrency }))
     }
 
     fn write(&self, path: &str, bytes: Bytes) -> io::Result<()> {
@@ -242,6 +296,14 @@ impl Objects for S3Objects {
             .retry(|| async { s3.timed.delete_with(&dir).recursive(true).await.map_err(|e| s3.failure(&e)) })
     }
 
+    fn unfinished(&self) -> io::Result<Vec<Unfinished>> {
+        self.0.unfinished_uploads()
+    }
+
+    fn give_up(&self, unfinished: &Unfinished) -> io::Result<()> {
+        self.0.abort_upload(unfinished)
+    }
+
     fn discard(&self, path: &str) -> io::Result<()> {
         self.0.brief().delete(path)
     }
@@ -250,13 +312,16 @@ impl Objects for S3Objects {
         Self(self.0.brief()).remove_all(dir)
     }
 
-    /// The pieces on their way, the one that waits for them and the one that is being filled.
     fn writer_bytes_max(&self) -> usize {
-        (self.0.concurrency + 2).saturating_mul(self.0.chunk_bytes)
+        self.0.upload_bytes(self.0.concurrency)
     }
 
     fn batch_bytes(&self) -> u64 {
         self.0.chunk_bytes as u64
+    }
+
+    fn reads_ahead(&self) -> bool {
+        true
     }
 }
 
@@ -264,22 +329,27 @@ impl Objects for S3Objects {
 struct Upload {
     s3: S3,
     writer: opendal::Writer,
+    concurrency: usize,
 }
 
 impl ObjectWriter for Upload {
     fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        let Self { s3, writer } = self;
+        let Self { s3, writer, .. } = self;
         s3.patience.in_total(async { writer.write(bytes).await.map_err(|e| s3.failure(&e)) })
     }
 
     fn close(&mut self) -> io::Result<()> {
-        let Self { s3, writer } = self;
+        let Self { s3, writer, .. } = self;
         s3.patience.in_total(async { writer.close().await.map(drop).map_err(|e| s3.failure(&e)) })
     }
 
     fn abort(&mut self) -> io::Result<()> {
-        let Self { s3, writer } = self;
+        let Self { s3, writer, .. } = self;
         s3.patience.once(async { writer.abort().await.map_err(|e| s3.failure(&e)) })
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.s3.upload_bytes(self.concurrency)
     }
 }
 
@@ -313,5 +383,28 @@ impl ObjectReader for Download {
     fn read_ahead(&self, range: Range<u64>) -> Option<Box<dyn ReadAhead>> {
         let started = Background::start(self.clone().get(range));
         started.ok().map(|read| Box::new(read) as Box<dyn ReadAhead>)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_has_as_many_pieces_on_their_way_as_fit_but_one() {
+        const MIB: usize = 1 << 20;
+        let settings = Settings { concurrency: 4, chunk_bytes: 8 * MIB, ..Settings::default() };
+        let s3 = S3::new(&"bucket".into(), "", &settings).unwrap();
+        for (bytes_max, concurrency, held) in [
+            (usize::MAX, 4, 48),
+            (48 * MIB, 4, 48),
+            (48 * MIB - 1, 3, 40),
+            (24 * MIB, 1, 24),
+            (24 * MIB - 1, 1, 24),
+            (0, 1, 24),
+        ] {
+            let found = s3.concurrency_within(bytes_max);
+            assert_eq!((found, s3.upload_bytes(found)), (concurrency, held * MIB), "{bytes_max}");
+        }
     }
 }

@@ -11,7 +11,6 @@ use crate::runtime::block_on;
 pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 impl Failure {
-    #[cfg(any(feature = "hdfs", test))]
     pub(crate) fn new(kind: io::ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retryable: false }
     }

@@ -123,8 +123,8 @@ fn on_s3(builder: Builder, endpoint: &str) -> Builder {
 pub(crate) struct Site {
     pub(crate) kind: Kind,
     pub(crate) address: String,
-    name: String,
-    server: String,
+    pub(crate) name: String,
+    pub(crate) server: String,
     _dir: Option<TempDir>,
 }
 
@@ -144,71 +144,25 @@ impl Site {
         self.builder().open().unwrap()
     }
 
-    /// What stands there, by path below the address; unknown for memory.
-    pub(crate) fn objects(&self) -> Option<Vec<String>> {
-        let mut objects = match self.kind {
-            Kind::Fs => crate::support::files(self.address.as_ref()),
-            Kind::Memory => return None,
-            Kind::S3 => self.s3_keys(),
-            Kind::Hdfs => hdfs::files(&self.address),
-        };
-        objects.sort();
-        Some(objects)
-    }
-
-    pub(crate) fn get(&self, object: &str) -> Vec<u8> {
-        match self.kind {
-            Kind::Fs => std::fs::read(format!("{}/{object}", self.address)).unwrap(),
-            Kind::Memory => unreachable!("nothing reads memory from outside"),
-            Kind::S3 => http(&self.server, "GET", &self.s3_path(object), b"").1,
-            Kind::Hdfs => hdfs::get(&self.address, object),
-        }
-    }
-
-    /// Replaces an object behind the store's back.
-    pub(crate) fn put(&self, object: &str, bytes: &[u8]) {
-        match self.kind {
-            Kind::Fs => std::fs::write(format!("{}/{object}", self.address), bytes).unwrap(),
-            Kind::Memory => unreachable!("nothing writes memory from outside"),
-            Kind::S3 => assert_eq!(http(&self.server, "PUT", &self.s3_path(object), bytes).0, 200),
-            Kind::Hdfs => hdfs::put(&self.address, object, bytes),
-        }
-    }
-
-    pub(crate) fn remove(&self, object: &str) {
-        match self.kind {
-            Kind::Fs => std::fs::remove_file(format!("{}/{object}", self.address)).unwrap(),
-            Kind::Memory => unreachable!("nothing changes memory from outside"),
-            Kind::S3 => assert_eq!(http(&self.server, "DELETE", &self.s3_path(object), b"").0, 204),
-            Kind::Hdfs => hdfs::remove(&self.address, object),
-        }
-    }
-
-    /// Multipart uploads that are neither completed nor aborted.
+    /// Multipart uploads that are neither completed nor aborted; other backends have none.
     pub(crate) fn open_uploads(&self) -> usize {
+        if self.kind != Kind::S3 {
+            return 0;
+        }
         let listed = http(&self.server, "GET", &format!("/{BUCKET}?uploads"), b"").1;
         let listed = String::from_utf8(listed).unwrap();
         listed.matches(&format!("<Key>{}/", self.name)).count()
     }
 
-    fn s3_path(&self, object: &str) -> String {
-        format!("/{BUCKET}/{}/{object}", self.name)
+    /// Has the S3 server refuse requests by some methods in which a text occurs, with a status and an error code.
+    pub(crate) fn refuse(&self, text: &str, status: u16, code: &str, methods: &str) {
+        let rule = format!("{text} {status} {code} {methods}");
+        assert_eq!(http(&self.server, "PUT", "/larder-refuse", rule.as_bytes()).0, 200);
     }
 
-    fn s3_keys(&self) -> Vec<String> {
-        let below = format!("{}/", self.name);
-        let mut keys: Vec<String> = Vec::new();
-        loop {
-            let after = keys.last().map(|key| format!("&start-after={below}{key}")).unwrap_or_default();
-            let listed =
-                http(&self.server, "GET", &format!("/{BUCKET}?list-type=2&prefix={below}{after}"), b"").1;
-            let listed = String::from_utf8(listed).unwrap();
-            let page = listed.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").unwrap().0);
-            keys.extend(page.map(|key| key.strip_prefix(&below).unwrap().to_owned()));
-            if !listed.contains("<IsTruncated>true") {
-                return keys;
-            }
-        }
+    /// Ends that.
+    pub(crate) fn admit(&self, text: &str) {
+        assert_eq!(http(&self.server, "DELETE", "/larder-refuse", text.as_bytes()).0, 200);
     }
 }
 
@@ -241,76 +195,4 @@ fn http_once(endpoint: &str, method: &str, path: &str, body: &[u8]) -> (u16, Vec
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
     let status = String::from_utf8_lossy(&answer[..end]).split(' ').nth(1).unwrap().parse().unwrap();
     (status, answer.split_off(end + 4))
-}
-
-#[cfg(feature = "hdfs")]
-mod hdfs {
-    use std::future::Future;
-
-    use hdfs_native::{Client, ClientBuilder, WriteOptions};
-
-    fn with<T, F: Future<Output = hdfs_native::Result<T>>>(
-        address: &str,
-        act: impl FnOnce(Client, String) -> F,
-    ) -> T {
-        let (nodes, path) = address.strip_prefix("hdfs://").unwrap().split_once('/').unwrap();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let client = ClientBuilder::new().with_url(format!("hdfs://{nodes}/")).build().unwrap();
-            act(client, format!("/{path}")).await.unwrap()
-        })
-    }
-
-    pub(super) fn files(address: &str) -> Vec<String> {
-        let listed = with(address, |client, root| async move {
-            match client.list_status(&root, true).await {
-                Err(hdfs_native::HdfsError::FileNotFound(_)) => Ok(Vec::new()),
-                listed => Ok(listed?.into_iter().filter(|file| !file.isdir).map(|file| file.path).collect()),
-            }
-        });
-        let path = address.splitn(4, '/').nth(3).unwrap();
-        listed.iter().map(|file| file.strip_prefix(&format!("/{path}/")).unwrap().to_owned()).collect()
-    }
-
-    pub(super) fn get(address: &str, object: &str) -> Vec<u8> {
-        with(address, |client, root| async move {
-            let file = client.read(&format!("{root}/{object}")).await?;
-            Ok(file.read_range(0, file.file_length()).await?.to_vec())
-        })
-    }
-
-    pub(super) fn put(address: &str, object: &str, bytes: &[u8]) {
-        let bytes = bytes.to_vec();
-        with(address, |client, root| async move {
-            let options = WriteOptions::default().overwrite(true);
-            let mut file = client.create(&format!("{root}/{object}"), options).await?;
-            file.write_bytes(bytes.into()).await?;
-            file.close().await
-        });
-    }
-
-    pub(super) fn remove(address: &str, object: &str) {
-        let removed =
-            with(
-                address,
-                |client, root| async move { client.delete(&format!("{root}/{object}"), true).await },
-            );
-        assert!(removed);
-    }
-}
-
-#[cfg(not(feature = "hdfs"))]
-mod hdfs {
-    pub(super) fn files(_: &str) -> Vec<String> {
-        Vec::new()
-    }
-
-    pub(super) fn get(_: &str, _: &str) -> Vec<u8> {
-        Vec::new()
-    }
-
-    pub(super) fn put(_: &str, _: &str, _: &[u8]) {}
-
-    pub(super) fn remove(_: &str, _: &str) {}
 }

@@ -26,9 +26,13 @@ mod network;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod own_server;
 #[cfg(test)]
 mod race;
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]

@@ -21,18 +21,18 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// After so many of them S3 has pieces of the part.
 const CHUNKS_BEFORE: usize = 3;
 
-fn impatient(site: &Site) -> Builder {
+pub(crate) fn impatient(site: &Site) -> Builder {
     let builder = site.builder().operation_timeout(OPERATION_TIMEOUT).deadline(DEADLINE).tries(3);
     builder.retry_pause(Duration::from_millis(50)).chunk_bytes(5 << 20).concurrency(2)
 }
 
-fn chunks_of_noise() -> Vec<Chunk> {
+pub(crate) fn chunks_of_noise() -> Vec<Chunk> {
     (0..CHUNKS).map(|seed| noise(seed, CHUNK_BYTES)).collect()
 }
 
 /// The first generation there is.
-fn commit_first(site: &Site) {
-    let attempt = begin_noise(&site.store());
+pub(crate) fn commit_first(store: &CheckpointStore) {
+    let attempt = begin_noise(store);
     let mut part = attempt.part(0).unwrap();
     part.write(&noise(99, 1000)).unwrap();
     part.finish().unwrap();
@@ -40,7 +40,7 @@ fn commit_first(site: &Site) {
 }
 
 /// An attempt whose only part is written to the middle.
-fn in_the_middle(store: &CheckpointStore, chunks: &[Chunk]) -> (Attempt, PartWriter) {
+pub(crate) fn in_the_middle(store: &CheckpointStore, chunks: &[Chunk]) -> (Attempt, PartWriter) {
     let attempt = begin_noise(store);
     let mut part = attempt.part(0).unwrap();
     chunks[..CHUNKS_BEFORE].iter().for_each(|chunk| part.write(chunk).unwrap());
@@ -49,7 +49,7 @@ fn in_the_middle(store: &CheckpointStore, chunks: &[Chunk]) -> (Attempt, PartWri
 
 /// Writes the rest of a part to a server that was just taken away: the error of the first call that fails, and how
 /// long that took, with letting go of the part.
-fn interrupted(mut part: PartWriter, chunks: &[Chunk]) -> (Error, Duration) {
+pub(crate) fn interrupted(mut part: PartWriter, chunks: &[Chunk]) -> (Error, Duration) {
     let mut started = Instant::now();
     for chunk in &chunks[CHUNKS_BEFORE..] {
         if let Err(error) = part.write(chunk) {
@@ -64,7 +64,7 @@ fn interrupted(mut part: PartWriter, chunks: &[Chunk]) -> (Error, Duration) {
 
 /// What holds when the server is back: what was committed can be read, nothing else is to be seen, the part can be
 /// written again by the same attempt, and a cleanup leaves what is committed.
-fn recovers(site: &Site, store: &CheckpointStore, attempt: &Attempt, chunks: &[Chunk]) {
+pub(crate) fn recovers(site: &Site, store: &CheckpointStore, attempt: &Attempt, chunks: &[Chunk]) {
     let others = site.store();
     assert_eq!(others.generations("noise").unwrap(), [1]);
     assert!(others.latest("noise").unwrap().unwrap().verify().is_intact());
@@ -77,15 +77,17 @@ fn recovers(site: &Site, store: &CheckpointStore, attempt: &Attempt, chunks: &[C
     let read: Vec<_> = newest.read_part(0).unwrap().map(|chunk| chunk.unwrap().stored().unwrap()).collect();
     assert!(read.iter().eq(chunks.iter().map(|chunk| chunk.stored().unwrap()).collect::<Vec<_>>().iter()));
     assert!(others.open_generation("noise", 1).unwrap().verify().is_intact());
-    store.cleanup(&at_once()).unwrap();
+    let report = store.cleanup(&at_once()).unwrap();
+    assert!(report.skipped.is_empty(), "{report:?}");
     assert_eq!(site.objects().unwrap(), committed_files(store));
+    assert_eq!(site.open_uploads(), 0, "none is left to be paid for: {report:?}");
 }
 
 #[test]
 fn an_s3_server_that_is_stopped_in_the_middle_of_a_part_is_given_up_in_time() {
     let Some(server) = OwnServer::start(Kind::S3) else { return };
     let (site, chunks) = (server.site(), chunks_of_noise());
-    commit_first(&site);
+    commit_first(&site.store());
     let store = impatient(&site).open().unwrap();
     let (attempt, part) = in_the_middle(&store, &chunks);
     let (given_up, its_part) = in_the_middle(&store, &chunks);
@@ -113,7 +115,7 @@ fn an_s3_server_that_is_stopped_in_the_middle_of_a_part_is_given_up_in_time() {
 fn a_killed_hdfs_server_that_comes_back_has_what_was_committed() {
     let Some(mut server) = OwnServer::start(Kind::Hdfs) else { return };
     let (site, chunks) = (server.site(), chunks_of_noise());
-    commit_first(&site);
+    commit_first(&site.store());
     let store = impatient(&site).open().unwrap();
     let (attempt, part) = in_the_middle(&store, &chunks);
     let (given_up, its_part) = in_the_middle(&store, &chunks);

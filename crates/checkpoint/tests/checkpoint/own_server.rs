@@ -1,6 +1,6 @@
 //! A server that belongs to one test, which may stop it, kill it and start it again.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use crate::backends::{Kind, Site};
 
 const START_DEADLINE: Duration = Duration::from_secs(120);
 
+/// So short that a part of a few chunks has several.
+const HDFS_BLOCK_BYTES: u64 = 8 << 20;
+
 /// What a server prints before its address, once it answers.
 const READY: &str = "READY ";
 
@@ -20,6 +23,7 @@ pub(crate) struct OwnServer {
     script: String,
     dir: TempDir,
     child: Child,
+    printed: mpsc::Receiver<String>,
     address: String,
 }
 
@@ -28,8 +32,8 @@ impl OwnServer {
     pub(crate) fn start(kind: Kind) -> Option<Self> {
         let script = kind.serve_script()?;
         let dir = tempfile::tempdir().unwrap();
-        let (child, address) = serve(kind, &script, "0", &dir);
-        Some(Self { kind, script, dir, child, address })
+        let (child, printed, address) = serve(kind, &script, "0", &dir);
+        Some(Self { kind, script, dir, child, printed, address })
     }
 
     /// An empty store on it.
@@ -60,9 +64,15 @@ impl OwnServer {
     /// Starts it again after a [`kill`](Self::kill), on the same port, with what it had written.
     pub(crate) fn start_again(&mut self) {
         let port = self.address.rsplit(':').next().unwrap();
-        let (child, address) = serve(self.kind, &self.script, port, &self.dir);
+        let (child, printed, address) = serve(self.kind, &self.script, port, &self.dir);
         assert_eq!(address, self.address);
-        self.child = child;
+        (self.child, self.printed) = (child, printed);
+    }
+
+    /// Bounds the space of a directory of HDFS, -1 for no bound.
+    pub(crate) fn set_quota(&mut self, dir: &str, bytes: i64) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "quota {dir} {bytes}").unwrap();
+        assert_eq!(self.printed.recv_timeout(START_DEADLINE).unwrap(), "DONE");
     }
 }
 
@@ -74,28 +84,28 @@ impl Drop for OwnServer {
     }
 }
 
-/// Runs the script, and waits for the address.
-fn serve(kind: Kind, script: &str, port: &str, dir: &TempDir) -> (Child, String) {
+/// Runs the script, and waits for the address; gives what it prints after that, too.
+fn serve(kind: Kind, script: &str, port: &str, dir: &TempDir) -> (Child, mpsc::Receiver<String>, String) {
     let mut command = Command::new(script);
     command.arg(port);
     if kind == Kind::Hdfs {
-        command.arg(dir.path().join("served"));
+        command.arg(dir.path().join("served")).arg(HDFS_BLOCK_BYTES.to_string());
     }
     command.current_dir(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let printed = BufReader::new(child.stdout.take().unwrap());
-    let (tell, address) = mpsc::channel();
+    let (tell, lines) = mpsc::channel();
     // Reads on to the end: nobody may find the pipe full, or closed.
     std::thread::spawn(move || {
         for line in printed.lines().map_while(Result::ok) {
-            if let Some(address) = line.strip_prefix(READY) {
-                let _ = tell.send(address.trim().to_owned());
-            }
+            let _ = tell.send(line);
         }
     });
-    let Ok(address) = address.recv_timeout(START_DEADLINE) else {
-        let _ = child.kill();
-        panic!("{script} {port} did not start: {:?}", child.wait());
-    };
-    (child, address)
+    while let Ok(line) = lines.recv_timeout(START_DEADLINE) {
+        if let Some(address) = line.strip_prefix(READY) {
+            return (child, lines, address.trim().to_owned());
+        }
+    }
+    let _ = child.kill();
+    panic!("{script} {port} did not start: {:?}", child.wait());
 }

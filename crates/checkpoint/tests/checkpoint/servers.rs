@@ -13,7 +13,7 @@ use crate::support::*;
 
 /// Backends whose objects can be seen and changed from outside.
 fn each_visible() -> Vec<Site> {
-    [Kind::Fs, Kind::S3, Kind::Hdfs].into_iter().filter_map(Kind::fresh).collect()
+    backends::each().into_iter().filter(|site| site.outside().is_some()).collect()
 }
 
 #[test]
@@ -139,9 +139,34 @@ fn large_parts_come_back_chunk_by_chunk_on_any_backend() {
         assert!(
             read.iter().eq(chunks.iter().map(|chunk| chunk.stored().unwrap()).collect::<Vec<_>>().iter())
         );
-        if site.kind == Kind::S3 {
-            assert_eq!(site.open_uploads(), 0);
+        assert_eq!(site.open_uploads(), 0);
+    }
+}
+
+#[test]
+fn a_part_s_writer_holds_no_more_than_it_is_told_where_the_backend_has_a_choice() {
+    for site in backends::each() {
+        let store = site.builder().chunk_bytes(5 << 20).concurrency(4).open().unwrap();
+        let attempt = begin_noise(&store);
+        let mut held = Vec::new();
+        for bytes_max in [usize::MAX, 22 << 20, 0] {
+            let mut part = attempt.part_within(0, bytes_max).unwrap();
+            assert_eq!(part.held_bytes(), 0);
+            (0..6).for_each(|seed| part.write(&noise(seed, 4 << 20)).unwrap());
+            held.push(part.held_bytes() >> 20);
         }
+        let expected = match site.kind {
+            Kind::Fs | Kind::Hdfs => [4, 4, 4],
+            Kind::Memory => [0, 0, 0],
+            // All there is; two pieces on their way and two besides; one and two.
+            Kind::S3 => [24, 20, 15],
+        };
+        assert_eq!(held, expected, "{site:?}");
+        let mut part = attempt.part_within(0, 0).unwrap();
+        (0..6).for_each(|seed| part.write(&noise(seed, 4 << 20)).unwrap());
+        part.finish().unwrap();
+        attempt.verify_part(0).unwrap();
+        assert!(attempt.verify_bytes_max(0) >= 4 << 20 && attempt.verify_bytes_max(0) <= 16 << 20);
     }
 }
 
@@ -182,13 +207,13 @@ fn no_way_to_fail_leaves_an_upload_open_on_s3() {
 #[test]
 fn a_part_changed_on_the_server_is_named() {
     for site in each_visible() {
-        let store = site.store();
+        let (store, outside) = (site.store(), site.outside().unwrap());
         let (older, newest) = (write(&store, &numbers(1)).unwrap(), write(&store, &numbers(2)).unwrap());
         let object = |checkpoint: &larder_checkpoint::Checkpoint, part: usize| {
             format!("{NAME}/{}", checkpoint.manifest().parts[part].path)
         };
         let part = object(&newest, 2);
-        let (good, replaced) = (site.get(&part), site.get(&object(&older, 2)));
+        let (good, replaced) = (outside.get(&part), outside.get(&object(&older, 2)));
         assert_eq!(good.len(), replaced.len());
         let flipped = |at: usize| {
             let mut bytes = good.clone();
@@ -204,7 +229,7 @@ fn a_part_changed_on_the_server_is_named() {
             (&flipped(100), "chunk 3"),
             (&flipped(good.len() - 1), "damaged"),
         ] {
-            site.put(&part, damaged);
+            outside.put(&part, damaged);
             let opened = site.store().latest(NAME).unwrap().unwrap();
             let error = read(&opened).unwrap_err();
             assert!(matches!(&error, Error::Part { partition: 2, .. }), "{site:?}: {error}");
@@ -212,11 +237,11 @@ fn a_part_changed_on_the_server_is_named() {
             assert!(error.to_string().contains(what) && !error.is_retryable(), "{site:?}: {error}");
             assert_eq!(opened.verify().damaged.len(), 1);
         }
-        site.remove(&part);
+        outside.remove(&part);
         let error = read(&newest).unwrap_err();
         assert!(matches!(&error, Error::Part { source: PartError::Missing, .. }), "{site:?}: {error}");
         assert_eq!(read(&older).unwrap(), numbers(1), "the generation before is untouched");
-        site.put(&part, &good);
+        outside.put(&part, &good);
         assert_eq!(read(&newest).unwrap(), numbers(2));
     }
 }
@@ -224,6 +249,7 @@ fn a_part_changed_on_the_server_is_named() {
 #[test]
 fn a_range_of_records_reads_its_chunks_alone() {
     for site in each_visible() {
+        let outside = site.outside().unwrap();
         let records: Vec<u64> = (0..23).collect();
         let checkpoint = write(&site.store(), std::slice::from_ref(&records)).unwrap();
         let read = |range| -> Result<Vec<u64>, Error> {
@@ -243,10 +269,10 @@ fn a_range_of_records_reads_its_chunks_alone() {
         }
         // Four records a chunk: damage the third chunk, records 8 to 11.
         let part = format!("{NAME}/{}", checkpoint.manifest().parts[0].path);
-        let mut damaged = site.get(&part);
+        let mut damaged = outside.get(&part);
         assert!(!damaged.is_empty(), "{site:?} {part}");
         damaged[2 * 32 + 5] ^= 1;
-        site.put(&part, &damaged);
+        outside.put(&part, &damaged);
         assert_eq!(read(0..8).unwrap(), records[..8], "{site:?}");
         assert_eq!(read(12..23).unwrap(), records[12..], "{site:?}");
         for range in [0..9, 11..12, 7..23] {
@@ -310,6 +336,8 @@ fn a_writer_killed_in_the_middle_of_a_part_leaves_nothing_visible() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        let left_open = usize::from(site.kind == Kind::S3);
+        assert_eq!(site.open_uploads(), left_open, "{site:?}");
 
         let recovered = site.store();
         assert_eq!(recovered.generations("noise").unwrap(), [1], "{site:?}");
@@ -321,8 +349,16 @@ fn a_writer_killed_in_the_middle_of_a_part_leaves_nothing_visible() {
         part.finish().unwrap();
         assert_eq!(again.commit().unwrap().generation(), 2);
         assert!(recovered.cleanup(&CleanupOptions::default()).unwrap().orphans.is_empty(), "it is too young");
+        let listed = recovered.cleanup(&at_once().dry_run(true)).unwrap();
+        let killed = std::fs::read_to_string(&signal).unwrap();
+        assert!(
+            listed.orphans.len() == 1 && listed.orphans[0].object.contains(&killed),
+            "{site:?}: {listed:?}"
+        );
+        assert_eq!(site.open_uploads(), left_open, "{site:?}");
         recovered.cleanup(&at_once()).unwrap();
         assert_eq!(site.objects().unwrap(), committed_files(&recovered), "{site:?}");
+        assert_eq!(site.open_uploads(), 0, "{site:?}");
         assert!(recovered.latest("noise").unwrap().unwrap().verify().is_intact());
     }
 }

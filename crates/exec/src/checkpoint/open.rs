@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_blockstore::codec::Bincode;
 use larder_checkpoint::{Checkpoint, Records};
 
-use super::{CheckpointInfo, CheckpointName, checkpoints};
+use super::{Buffers, CheckpointInfo, CheckpointName, PartMemory, checkpoints};
 use crate::batch::{BATCH_RECORDS, Batch};
 use crate::context::Context;
 use crate::data::Portable;
@@ -18,18 +18,22 @@ use crate::schema::schema;
 use crate::task::Task;
 
 pub(super) fn open_parts<T: Portable>(checkpoint: Checkpoint) -> Arc<OpenLeaf> {
-    Arc::new(move |_: &Task, partition| {
+    Arc::new(move |task: &Task, partition| {
+        let buffers = PartMemory::of(task.context()).reading(&checkpoint, partition);
         let part = checkpoint.read_part(partition).map_err(Cause::from)?;
         let records = part.records::<T>(Arc::new(Bincode)).map_err(Cause::from)?;
-        Ok(AnySource::flat(PartSource(records)))
+        Ok(AnySource::flat(PartSource { records, _buffers: buffers }))
     })
 }
 
-struct PartSource<T>(Records<T>);
+struct PartSource<T> {
+    records: Records<T>,
+    _buffers: Buffers,
+}
 
 impl<T: 'static> Source<T> for PartSource<T> {
     fn next(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
-        let records = self.0.by_ref().take(records_max.min(BATCH_RECORDS));
+        let records = self.records.by_ref().take(records_max.min(BATCH_RECORDS));
         let batch = records.collect::<Result<Vec<T>, _>>().map_err(Cause::from)?;
         Ok(if batch.is_empty() { None } else { Some(Batch::Owned(batch)) })
     }

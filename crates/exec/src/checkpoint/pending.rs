@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use super::handle::{Failure, Request};
 use super::open::open_parts;
 use super::tee::TeePart;
-use super::{CheckpointInfo, spec};
+use super::{Buffers, CheckpointInfo, PartMemory, spec};
 use crate::context::Context;
 use crate::data::Portable;
 use crate::dataset::Dataset;
@@ -106,7 +106,7 @@ impl<T: Portable> Pending<T> {
     }
 
     /// Takes on a partition that nobody has written or is writing.
-    fn claim(self: &Arc<Self>, partition: u32) -> Option<Claim<T>> {
+    fn claim(self: &Arc<Self>, memory: &PartMemory, partition: u32) -> Option<Claim<T>> {
         let mut parts = self.parts.lock();
         let is_open = parts.phase == Phase::Open;
         let state = parts.states.get_mut(partition as usize)?;
@@ -120,7 +120,7 @@ impl<T: Portable> Pending<T> {
         let mut claim = Claim { pending: Arc::clone(self), partition, writer: None, written: false };
         let attempt = self.attempt.lock().clone()?;
         // One that cannot be started now is tried again at the end, where its error can be told.
-        claim.writer = Some(attempt.part(partition).and_then(|part| part.records(Arc::new(Bincode))).ok()?);
+        claim.writer = Some(PartRecords::start(&attempt, memory, partition).ok()?);
         Some(claim)
     }
 
@@ -217,8 +217,9 @@ impl<T: Portable> Pending<T> {
             Ok(())
         })?;
         let all: Vec<u32> = (0..node.partitions()).collect();
+        let memory = PartMemory::of(context);
         context.run_tasks(self.dataset, &all, &|task| {
-            Ok(attempt.verify_part(task.partition()).map_err(Cause::from)?)
+            Ok(memory.verify(&attempt, task.partition()).map_err(Cause::from)?)
         })?;
         if self.request.job.is_halted() {
             return Err(Error::Cancelled);
@@ -232,7 +233,7 @@ impl<T: Portable> Pending<T> {
 
 impl<T: Portable> Tee for Pending<T> {
     fn tee(self: Arc<Self>, task: &Task, place: Place, pipeline: Pipeline) -> Pipeline {
-        let claim = self.claim(place.partition);
+        let claim = self.claim(&PartMemory::of(task.context()), place.partition);
         task.job().meet(self.dataset, self);
         match claim {
             Some(claim) => TeePart::start(task, place, pipeline, claim),
@@ -314,7 +315,7 @@ impl<T> Drop for Pending<T> {
 pub(super) struct Claim<T: Portable> {
     pending: Arc<Pending<T>>,
     partition: u32,
-    writer: Option<RecordWriter<T>>,
+    writer: Option<PartRecords<T>>,
     written: bool,
 }
 
@@ -322,7 +323,7 @@ impl<T: Portable> Claim<T> {
     /// Appends records. An error means that the part is to be written anew.
     pub(super) fn push(&mut self, records: &[T]) -> Result<(), CheckpointError> {
         match &mut self.writer {
-            Some(writer) => records.iter().try_for_each(|record| writer.push(record)),
+            Some(writer) => writer.push(records),
             None => Ok(()),
         }
     }
@@ -353,17 +354,40 @@ fn write_part<T: Portable>(
     partition: u32,
     mut pipeline: Pipeline,
 ) -> Result<(), TaskError> {
+    let memory = PartMemory::of(task.context());
     if let Some(blocks) = node.persisted()
-        && blocks.write_part(partition, attempt, &mut |_| task.check())?.is_some()
+        && blocks.write_part(partition, attempt, &memory, &mut |_| task.check())?.is_some()
     {
         return Ok(());
     }
-    let part = attempt.part(partition).map_err(Cause::from)?;
-    let mut part = part.records::<T>(Arc::new(Bincode)).map_err(Cause::from)?;
-    pipeline.for_each_batch::<T>(|batch| {
-        batch.as_slice().iter().try_for_each(|record| Ok(part.push(record).map_err(Cause::from)?))
-    })?;
+    let mut part = PartRecords::<T>::start(attempt, &memory, partition).map_err(Cause::from)?;
+    pipeline.for_each_batch::<T>(|batch| Ok(part.push(batch.as_slice()).map_err(Cause::from)?))?;
     Ok(part.finish().map_err(Cause::from)?)
+}
+
+/// The records of a part on their way into it, and what they take on that way.
+struct PartRecords<T: 'static> {
+    writer: RecordWriter<T>,
+    buffers: Buffers,
+}
+
+impl<T: Portable> PartRecords<T> {
+    fn start(attempt: &Attempt, memory: &PartMemory, partition: u32) -> Result<Self, CheckpointError> {
+        let (part, buffers) = memory.start(attempt, partition)?;
+        Ok(Self { writer: part.records(Arc::new(Bincode))?, buffers })
+    }
+
+    fn push(&mut self, records: &[T]) -> Result<(), CheckpointError> {
+        records.iter().try_for_each(|record| {
+            self.writer.push(record)?;
+            self.buffers.cover(self.writer.held_bytes());
+            Ok(())
+        })
+    }
+
+    fn finish(self) -> Result<(), CheckpointError> {
+        self.writer.finish()
+    }
 }
 
 /// Commits, and asks again while it is unknown whether the commit took place.

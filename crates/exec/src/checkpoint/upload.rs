@@ -15,7 +15,7 @@ use super::local::FILL_ROUNDS_MAX;
 use super::open::open_parts;
 use super::pending::commit;
 use super::uploads::{PARTS_AT_ONCE, Uploads};
-use super::{CheckpointHandle, CheckpointInfo, CheckpointName, checkpoints, spec};
+use super::{CheckpointHandle, CheckpointInfo, CheckpointName, PartMemory, checkpoints, spec};
 use crate::context::WeakContext;
 use crate::data::Data;
 use crate::dataset::Dataset;
@@ -85,6 +85,7 @@ impl<T: Record + Data> Dataset<T> {
                 spec: spec(self, &request.name),
                 partitions: self.partitions(),
                 local,
+                memory: PartMemory::of(self.context()),
                 request: Arc::clone(&request),
                 uploads: Arc::clone(self.context().uploads()),
                 attempts: self.context().task_attempts(),
@@ -147,6 +148,7 @@ struct Upload {
     spec: Spec,
     partitions: u32,
     local: Arc<dyn Persisted>,
+    memory: PartMemory,
     request: Arc<Request>,
     uploads: Arc<Uploads>,
     attempts: u32,
@@ -251,10 +253,10 @@ impl Upload {
     fn try_part(&self, attempt: &Attempt, partition: u32) -> Result<(), TaskError> {
         let mut pass = |bytes| self.uploads.throttle.pass(bytes, self.job());
         for _ in 0..FILL_ROUNDS_MAX {
-            if let Some(bytes) = self.local.write_part(partition, attempt, &mut pass)? {
+            if let Some(bytes) = self.local.write_part(partition, attempt, &self.memory, &mut pass)? {
                 // What is read back goes over the same line.
                 pass(bytes)?;
-                return Ok(attempt.verify_part(partition).map_err(Cause::from)?);
+                return Ok(self.memory.verify(attempt, partition).map_err(Cause::from)?);
             }
             self.fill_again(partition)?;
         }

@@ -63,5 +63,5 @@ fn a_user_without_permission_is_told_so() {
     write(&site.store(), &numbers(1)).unwrap();
     let (error, _) = begin_fails(site.builder().hdfs_user("mallory"));
     assert!(error.to_string().contains("AccessControlException: Permission denied: user=mallory"), "{error}");
-    assert!(!error.is_retryable());
+    assert!(!error.is_retryable() && error.to_string().contains("trying again cannot help"), "{error}");
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use larder_checkpoint::{Builder, CheckpointStore, Error, Step};
+use larder_checkpoint::{Builder, CheckpointStore, CleanupOptions, Error, Step};
+use parking_lot::Mutex;
 
 use super::{SECRET, begin_fails};
 use crate::backends::Kind;
@@ -78,7 +79,11 @@ fn refused_credentials_are_said_at_once_and_not_tried_again() {
         assert_eq!(error.place().unwrap().step, Step::ListCommits);
         let said = error.to_string();
         assert!(said.contains("s3://bucket/prefix/numbers/commits"), "{said}");
-        assert!(said.contains("check the credentials") && said.contains(code), "{said}");
+        assert!(
+            said.contains("trying again cannot help until the credentials, or what they permit, are mended")
+                && said.contains(code),
+            "{said}"
+        );
         assert_eq!(count.load(Ordering::Relaxed), 1, "{code}");
     }
 }
@@ -116,6 +121,9 @@ fn a_server_that_does_not_answer_or_is_not_there_is_given_up_in_time() {
     assert!(error.is_retryable() && error.to_string().contains("refused"), "{error}");
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
+
+/// One of long ago.
+const ATTEMPT: &str = "01900000-0000-7000-8000-000000000000";
 
 /// Takes every PUT, whatever it asks for, and has nothing in its lists.
 fn careless(head: &str) -> Option<String> {
@@ -220,4 +228,66 @@ fn a_commit_whose_answer_is_lost_is_found_by_reading_back() {
     assert!(lost.load(Ordering::SeqCst), "the test lost an answer");
     assert_eq!(site.store().latest(NAME).unwrap().unwrap().manifest(), written.manifest());
     assert_eq!(site.objects().unwrap(), committed_files(&site.store()));
+}
+
+#[test]
+fn all_unfinished_uploads_of_a_store_are_ended_however_many_pages_list_them() {
+    let upload = |name: &str| {
+        let key = format!("prefix/{NAME}/data/{ATTEMPT}/part-00000-of-00001.blk");
+        format!("<Upload><Key>{key}</Key><UploadId>{name}</UploadId></Upload>")
+    };
+    let foreign = "<Upload><Key>prefix/else</Key><UploadId>foreign</UploadId></Upload>";
+    let more = "<IsTruncated>true</IsTruncated><NextKeyMarker>k/1</NextKeyMarker>\
+                <NextUploadIdMarker>first</NextUploadIdMarker>";
+    let pages = [format!("{more}{}", upload("first")), format!("{foreign}{}", upload("second"))];
+    let pages = pages.map(|page| format!("<ListMultipartUploadsResult>{page}</ListMultipartUploadsResult>"));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let (endpoint, _) = server(move |head| {
+        let line = head.lines().next().unwrap();
+        let signed = head.to_lowercase().contains("authorization: aws4-hmac-sha256 credential=akiakey/");
+        match line.split(' ').nth(1).unwrap() {
+            listed if listed.starts_with("/bucket?uploads&prefix=prefix%2F") && signed => {
+                let next = listed.ends_with("&key-marker=k%2F1&upload-id-marker=first");
+                answer("200 OK", &pages[usize::from(next)])
+            }
+            object if line.starts_with("DELETE") && signed => {
+                noted.lock().push(object.rsplit_once('?').unwrap().1.to_owned());
+                // One that somebody else has ended.
+                if object.ends_with("first") {
+                    error_answer("404 Not Found", "NoSuchUpload")
+                } else {
+                    answer("204 No Content", "")
+                }
+            }
+            _ => careless(head),
+        }
+    });
+    let store = s3(&endpoint).open().unwrap();
+    let report = store.cleanup(&at_once()).unwrap();
+    assert!(report.skipped.is_empty() && report.orphans.len() == 2, "{report:?}");
+    assert_eq!(*seen.lock(), ["uploadId=first", "uploadId=second"]);
+    let grace = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let spared = store.cleanup(&CleanupOptions::default().orphan_grace(grace)).unwrap();
+    assert!(spared.orphans.is_empty(), "{spared:?}");
+}
+
+#[test]
+fn uploads_that_may_not_be_listed_are_told_and_the_rest_is_cleaned_up() {
+    let Some(site) = Kind::S3.fresh() else { return };
+    let store = site.store();
+    write(&store, &numbers(1)).unwrap();
+    let attempt = store.begin(NAME, spec(&numbers(2))).unwrap();
+    write_part(&attempt, 0, &numbers(2)[0]).unwrap();
+    let listing = format!("uploads&prefix={}", site.name);
+    site.refuse(&listing, 403, "AccessDenied", "GET");
+    let report = site.store().cleanup(&at_once()).unwrap();
+    site.admit(&listing);
+    assert_eq!((report.orphans.len(), report.skipped.len()), (1, 1), "{report:?}");
+    let (what, error) = &report.skipped[0];
+    assert!(what == "unfinished uploads" && !error.is_retryable(), "{error}");
+    let said = error.to_string();
+    assert!(said.contains(&format!("list the unfinished uploads in {}", site.address)), "{said}");
+    assert!(said.contains("access denied (AccessDenied: "), "{said}");
+    assert_eq!(site.objects().unwrap(), committed_files(&store));
 }
