@@ -1,7 +1,9 @@
 //! Checkpoints that are written later: how they are asked for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -13,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use super::pending::Tee;
 use super::{CheckpointInfo, CheckpointName};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::job::{CANCEL_CHECK, Job, WorksFor};
 
 /// A checkpoint that is written later: with the next action ([`checkpoint_lazily`](crate::Dataset::checkpoint_lazily)),
@@ -25,14 +27,29 @@ use crate::job::{CANCEL_CHECK, Job, WorksFor};
 /// Dropping the handle changes nothing: the checkpoint is written all the same. It is given up when it is
 /// [cancelled](Self::cancel), and when the last handle of its context and of the context's datasets drops: a program
 /// that ends had better wait first.
-#[derive(Clone)]
 pub struct CheckpointHandle {
     request: Arc<Request>,
+    /// Under which its task waits, if one does.
+    number: Option<u64>,
+}
+
+impl Clone for CheckpointHandle {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.request))
+    }
+}
+
+impl Drop for CheckpointHandle {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.request.forget(number);
+        }
+    }
 }
 
 impl CheckpointHandle {
     pub(super) fn new(request: Arc<Request>) -> Self {
-        Self { request }
+        Self { request, number: None }
     }
 
     /// The checkpoint's name.
@@ -95,9 +112,10 @@ impl Future for CheckpointHandle {
     type Output = Result<CheckpointInfo, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Waiting<'_>) -> Poll<Self::Output> {
-        self.request.wake_later(context.waker());
+        let Self { request, number } = self.get_mut();
+        request.wake_later(number, context.waker());
         // Asked after it: what is settled in between wakes nobody.
-        self.result().map_or(Poll::Pending, Poll::Ready)
+        request.result().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -128,7 +146,9 @@ pub(crate) struct Request {
 struct State {
     outcome: Option<Result<CheckpointInfo, Failure>>,
     why_cancelled: Option<&'static str>,
-    wakers: Vec<Waker>,
+    /// Of the tasks that wait, by number.
+    wakers: BTreeMap<u64, Waker>,
+    next_number: u64,
 }
 
 /// Why there will be no checkpoint.
@@ -166,7 +186,12 @@ impl Request {
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         self.changed.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        for waker in wakers.into_values() {
+            // A waker is user code: one that panics must not leave the others asleep.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                drop(Cause::of_caught(panic));
+            }
+        }
     }
 
     /// The failure that an error means for those who wait.
@@ -215,10 +240,81 @@ impl Request {
         }
     }
 
-    fn wake_later(&self, waker: &Waker) {
-        let mut state = self.state.lock();
-        if state.outcome.is_none() && !state.wakers.iter().any(|known| known.will_wake(waker)) {
-            state.wakers.push(waker.clone());
+    /// Wakes the task once it is settled. `number` is the caller's, given at the first call.
+    fn wake_later(&self, number: &mut Option<u64>, waker: &Waker) {
+        // Cloned and dropped without the lock: a waker is user code.
+        let waker = waker.clone();
+        let replaced = {
+            let mut state = self.state.lock();
+            if state.outcome.is_some() {
+                return;
+            }
+            let number = *number.get_or_insert_with(|| {
+                state.next_number += 1;
+                state.next_number
+            });
+            state.wakers.insert(number, waker)
+        };
+        drop(replaced);
+    }
+
+    /// The task with this number waits no more.
+    fn forget(&self, number: u64) {
+        let gone = self.state.lock().wakers.remove(&number);
+        drop(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use super::{CheckpointHandle, Failure, Request};
+    use crate::job::Job;
+
+    /// Counts, and panics if it must.
+    struct Bell {
+        rung: AtomicU32,
+        breaks: bool,
+    }
+
+    impl Bell {
+        fn new(breaks: bool) -> Arc<Self> {
+            Arc::new(Self { rung: AtomicU32::new(0), breaks })
         }
+    }
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.rung.fetch_add(1, Ordering::Relaxed);
+            assert!(!self.breaks, "a waker that panics");
+        }
+    }
+
+    fn is_pending(handle: &mut CheckpointHandle, bell: &Arc<Bell>) -> bool {
+        let waker = Waker::from(Arc::clone(bell));
+        matches!(Pin::new(handle).poll(&mut Context::from_waker(&waker)), Poll::Pending)
+    }
+
+    #[test]
+    fn those_who_wait_are_woken_and_those_who_left_are_forgotten() {
+        let request = Request::new("squares".into(), "map".to_owned(), Job::start());
+        let [broken, left, early, late] = [true, false, false, false].map(Bell::new);
+        let handle = || CheckpointHandle::new(Arc::clone(&request));
+        let (mut first, mut second) = (handle(), handle());
+        assert!(is_pending(&mut first, &broken));
+        assert!(is_pending(&mut second, &early));
+        assert!(is_pending(&mut second, &late), "the last waker counts");
+        assert!(is_pending(&mut second.clone(), &left), "a clone that is dropped while it waits");
+        assert_eq!(request.state.lock().wakers.len(), 2);
+        assert_eq!(Arc::strong_count(&left), 1);
+        request.settle(Err(Failure::Cancelled("it was cancelled")));
+        let rung = [&broken, &left, &early, &late].map(|bell| bell.rung.load(Ordering::Relaxed));
+        assert_eq!(rung, [1, 0, 0, 1]);
+        assert!(!is_pending(&mut first, &early));
     }
 }
