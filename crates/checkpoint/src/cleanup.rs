@@ -53,10 +53,10 @@ pub struct CleanupReport {
 }
 
 impl CleanupReport {
-    /// Bytes of all orphans.
+    /// Bytes of all orphans, as far as they are known.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.orphans.iter().map(|orphan| orphan.bytes).sum()
+        self.orphans.iter().filter_map(|orphan| orphan.bytes).sum()
     }
 }
 
@@ -67,8 +67,8 @@ pub struct Orphan {
     /// Its path below the store's address: an attempt's directory, a temporary manifest, or, on S3, a part whose
     /// upload was not finished.
     pub object: String,
-    /// The bytes of its files; of an upload they are not known, and 0.
-    pub bytes: u64,
+    /// The bytes of its files. Of an upload that was not finished they are not known.
+    pub bytes: Option<u64>,
     /// When the attempt began that left it.
     pub began: SystemTime,
 }
@@ -78,7 +78,8 @@ const UNFINISHED_UPLOADS: &str = "unfinished uploads";
 
 impl CheckpointStore {
     /// Removes what attempts have left that were never committed: data directories that no manifest names,
-    /// temporary manifests, and on S3 uploads that were neither completed nor aborted. Nothing else: not a committed checkpoint, not a file that Larder did not make.
+    /// temporary manifests, and on S3 uploads that were neither completed nor aborted. Nothing else: not a committed
+    /// checkpoint, not a file that Larder did not make.
     ///
     /// Candidates are collected first and the manifests read after, so that whatever is committed meanwhile is
     /// spared; an attempt that is committed later than that is younger than the grace, because older ones refuse to.
@@ -173,7 +174,7 @@ impl Shared {
             if !options.dry_run {
                 self.run(Step::DiscardPart, &upload.path, || self.objects.give_up(&upload))?;
             }
-            orphans.push(Orphan { object: upload.path, bytes: 0, began: attempt.began() });
+            orphans.push(Orphan { object: upload.path, bytes: None, began: attempt.began() });
         }
         Ok(())
     }
@@ -188,7 +189,7 @@ impl Shared {
         for entry in list(&commits_dir)?.into_iter().filter(|entry| !entry.is_dir) {
             if let Some(attempt) = layout::attempt_of_temporary(&entry.name).filter(old_enough) {
                 let object = format!("{commits_dir}/{}", entry.name);
-                let orphan = Orphan { object, bytes: entry.bytes, began: attempt.began() };
+                let orphan = Orphan { object, bytes: Some(entry.bytes), began: attempt.began() };
                 candidates.push(Candidate { attempt, orphan, is_dir: false });
             }
         }
@@ -196,7 +197,7 @@ impl Shared {
             if let Some(attempt) = entry.name.parse().ok().filter(old_enough) {
                 let object = layout::attempt_dir(dataset, attempt);
                 let bytes = list(&object)?.iter().map(|file| file.bytes).sum();
-                let orphan = Orphan { object, bytes, began: attempt.began() };
+                let orphan = Orphan { object, bytes: Some(bytes), began: attempt.began() };
                 candidates.push(Candidate { attempt, orphan, is_dir: true });
             }
         }

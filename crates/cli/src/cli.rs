@@ -55,7 +55,7 @@ pub(crate) enum Action {
     /// Text is printed a line a record, with control characters escaped. Of records of a known length the bytes are
     /// shown in hexadecimal, of all others how many there are in each chunk and how it begins.
     Cat(Cat),
-    /// Remove what attempts that were never committed have left behind.
+    /// Remove what attempts that were never committed have left behind: data, and uploads to S3 that were not finished.
     Cleanup(Cleanup),
     /// Remove checkpoints.
     Rm(Rm),

@@ -29,10 +29,10 @@ pub(crate) fn run(options: &Cleanup, out: &mut Out) -> Result<(), Failure> {
 
 fn print(report: &CleanupReport, out: &mut Out) -> Result<(), Failure> {
     if !report.orphans.is_empty() {
-        let rows = report
-            .orphans
-            .iter()
-            .map(|orphan| vec![orphan.object.clone(), bytes(orphan.bytes), utc(unix_ms(orphan.began))]);
+        let rows = report.orphans.iter().map(|orphan| {
+            let known = orphan.bytes.map_or_else(|| "unfinished upload".to_owned(), bytes);
+            vec![orphan.object.clone(), known, utc(unix_ms(orphan.began))]
+        });
         out.table(&["left behind", "bytes", "begun (UTC)"], &[2], rows)?;
     }
     let what = match (report.dry_run, report.orphans.len()) {
