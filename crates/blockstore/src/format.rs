@@ -9,7 +9,7 @@ mod encoder;
 mod header;
 
 pub use chunk::{Chunk, ChunkError, Compression};
-pub(crate) use chunk::{checksum_of, compress};
+pub(crate) use chunk::{checksum_of, compress_into};
 pub use encoder::ChunkEncoder;
 pub use header::{BlockHeader, ChunkInfo, HeaderError, TRAILER_BYTES};
 

@@ -132,21 +132,30 @@ thread_local! {
 }
 
 /// The compressed bytes, or none when they would not be at least an eighth fewer.
-pub(crate) fn compress(raw: &[u8], compression: Compression) -> Option<Vec<u8>> {
+fn compress(raw: &[u8], compression: Compression) -> Option<Vec<u8>> {
+    let mut room = Vec::new();
+    let len = compress_into(raw, compression, &mut room)?.len();
+    room.truncate(len);
+    room.shrink_to_fit();
+    Some(room)
+}
+
+/// As [`compress`], in memory that is used again: clearing it costs as much as copying what is in it.
+pub(crate) fn compress_into<'a>(
+    raw: &[u8],
+    compression: Compression,
+    room: &'a mut Vec<u8>,
+) -> Option<&'a [u8]> {
     match compression {
         Compression::None => None,
         Compression::Lz4 => {
-            let mut out = vec![0; lz4_flex::block::get_maximum_output_size(raw.len())];
-            let len = TABLE
-                .with(|table| {
-                    lz4_flex::block::compress_into_with_table(raw, &mut out, &mut table.borrow_mut())
-                })
-                .ok()?;
-            pays(raw.len(), len).then(|| {
-                out.truncate(len);
-                out.shrink_to_fit();
-                out
-            })
+            let most = lz4_flex::block::get_maximum_output_size(raw.len());
+            if room.len() < most {
+                room.resize(most, 0);
+            }
+            let compressed = TABLE
+                .with(|table| lz4_flex::block::compress_into_with_table(raw, room, &mut table.borrow_mut()));
+            room.get(..compressed.ok()?).filter(|compressed| pays(raw.len(), compressed.len()))
         }
     }
 }

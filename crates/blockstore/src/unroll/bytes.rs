@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Ground, HeapChunk};
 use crate::codec::{ChunkBuffer, CodecError, RECORD_BYTES_MAX};
 use crate::error::Error;
-use crate::format::{Chunk, Compression, checksum_of, compress};
+use crate::format::{Chunk, Compression, checksum_of, compress_into};
 use crate::mark::{MARKED_CHUNK_BYTES, Mark};
 use crate::memory::{MemoryMode, Reservation, Scratch};
 use crate::region::{StoredBytes, arena_bytes};
@@ -44,6 +44,8 @@ pub(crate) struct BytesUnroll {
     scratch: Option<Scratch>,
     /// Whether the chunk that is sealed next is copied out of the buffer, which has more room than it needs.
     copies_next: bool,
+    /// Where chunks are compressed.
+    compressing: Vec<u8>,
 }
 
 impl BytesUnroll {
@@ -61,6 +63,7 @@ impl BytesUnroll {
             charge: None,
             scratch: None,
             copies_next: false,
+            compressing: Vec::new(),
         }
     }
 
@@ -298,12 +301,13 @@ impl BytesUnroll {
     /// Closes the chunk in the buffer and puts it where chunks go; false when there is no such place.
     fn seal<T>(&mut self, ground: &Ground<T>) -> Result<bool, Error> {
         let raw_len = u32::try_from(self.buffer.finished_len()).unwrap_or(u32::MAX);
-        let compressed = self.compressed(ground);
-        let compressed_len = compressed.as_ref().map(Vec::len);
-        let bytes = compressed.as_deref().unwrap_or(self.buffer.finished());
+        let mut compressing = std::mem::take(&mut self.compressing);
+        let compressed = self.compressed(ground, &mut compressing);
+        let compressed_len = compressed.map(<[u8]>::len);
+        let bytes = compressed.unwrap_or(self.buffer.finished());
         let mut checksum = ground.core.verifies_memory().then(|| checksum_of(bytes));
         let mut stored = match self.mode() {
-            Some(mode) => self.place_in_memory(ground, mode, compressed.as_deref()).map(StoredBytes::from),
+            Some(mode) => self.place_in_memory(ground, mode, compressed).map(StoredBytes::from),
             None => None,
         };
         if stored.is_none() {
@@ -313,7 +317,7 @@ impl BytesUnroll {
                 }
                 self.move_to_disk(ground)?;
             }
-            let bytes = compressed.as_deref().unwrap_or(self.buffer.finished());
+            let bytes = compressed.unwrap_or(self.buffer.finished());
             checksum = Some(checksum_of(bytes));
             stored = Some(ground.write_to_disk(self.chunks.len(), bytes)?);
         }
@@ -325,6 +329,9 @@ impl BytesUnroll {
         self.chunks.extend(stored.map(|stored| Chunk::placed(stored, raw_len, records, checksum)));
         self.buffer.restart();
         self.keep_buffer(ground);
+        if raw_len as usize <= ground.core.chunk_bytes() {
+            self.compressing = compressing;
+        }
         Ok(true)
     }
 
@@ -361,14 +368,14 @@ impl BytesUnroll {
 
     /// The chunk in the buffer compressed, where that pays. One that a large record made larger than others is
     /// compressed only where memory for that is granted.
-    fn compressed<T>(&self, ground: &Ground<T>) -> Option<Vec<u8>> {
+    fn compressed<'a, T>(&self, ground: &Ground<T>, room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
         let raw = self.buffer.finished();
         let compression = ground.facts.compression;
         if compression == Compression::None || raw.len() <= ground.core.chunk_bytes() {
-            return compress(raw, compression);
+            return compress_into(raw, compression, room);
         }
         let _room = ground.core.memory().try_reserve_storage(MemoryMode::Heap, raw.len() as u64).ok()?;
-        compress(raw, compression)
+        compress_into(raw, compression, room)
     }
 
     /// After a chunk was sealed: the buffer is used again if it is no longer than a chunk and can be charged.
