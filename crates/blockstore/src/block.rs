@@ -175,6 +175,15 @@ impl<T> Block<T> {
         }
     }
 
+    /// Takes the mapped pages of one of its [chunks](SerializedBlock::chunks) out of the process's resident memory, for
+    /// who goes through a long block on disk chunk by chunk; when the last handle drops, all are. Reading them again is
+    /// as good as before. Does nothing to what is not mapped.
+    pub fn release(&self, chunk: &Chunk) {
+        if let BlockCopy::Disk(read) = &self.copy {
+            read.core.release_chunk(chunk);
+        }
+    }
+
     /// The values by reference, unless this handle reads bytes: the stored runs of records, in order.
     #[must_use]
     pub fn slices(&self) -> Option<impl Iterator<Item = &[T]>> {

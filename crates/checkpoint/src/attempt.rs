@@ -114,8 +114,8 @@ impl Attempt {
     }
 
     /// As [`part`](Self::part), by a writer that holds no more than `bytes_max` of the bytes it is given, or the least
-    /// that the backend can do with: S3 has fewer pieces on their way at once, and at least one. What it does hold is
-    /// said by [`PartWriter::held_bytes`].
+    /// that the backend can do with: S3 has fewer pieces on their way at once, and at least one; chunks that are made of
+    /// records are smaller, and at least 256 KiB. What it does hold is said by [`PartWriter::held_bytes`].
     ///
     /// # Errors
     /// As [`part`](Self::part).

@@ -10,7 +10,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use larder_blockstore::codec::{Bincode, CodecId};
-use larder_blockstore::format::{CHUNK_BYTES_MAX, Chunk, ChunkEncoder, Compression};
+use larder_blockstore::format::{Chunk, ChunkEncoder, Compression};
 use larder_blockstore::{
     Block, BlockId, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight,
     OwnedBatches, Record, SerializedBlock, StorageLevel, StoredDataset, Unrolled,
@@ -283,9 +283,13 @@ fn write_block<T: Record + Data>(
         bytes.codec() == CodecId::BINCODE && bytes.compression() == Compression::None
     };
     match block.serialized().filter(as_it_is) {
-        Some(serialized) => serialized.chunks().iter().try_for_each(|chunk| write(&mut part, chunk))?,
+        Some(serialized) => serialized.chunks().iter().try_for_each(|chunk| {
+            let written = write(&mut part, chunk);
+            block.release(chunk);
+            written
+        })?,
         None => {
-            let mut encoder = ChunkEncoder::new(Arc::new(Bincode), Compression::None, CHUNK_BYTES_MAX);
+            let mut encoder = ChunkEncoder::new(Arc::new(Bincode), Compression::None, part.chunk_bytes());
             let mut batches = block.batches();
             while let Some(batch) = batches.next_batch().map_err(Cause::from)? {
                 for record in batch {

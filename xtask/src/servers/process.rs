@@ -9,32 +9,55 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// How long a process may take to end when it is asked to; then it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// When a process was started, in the kernel's ticks: with its id, this names it for good. None when it has ended.
-pub(crate) fn born_ticks(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program stands in parentheses, and may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+/// What the kernel says of a process that has not ended.
+struct Stat {
+    group: u32,
+    born_ticks: u64,
 }
 
-/// Ends a process and its group, with force if need be; false when it is still there.
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name of the program stands in parentheses, and may hold anything.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut fields = fields.split_ascii_whitespace();
+        let state = fields.next()?;
+        let group = fields.nth(1)?.parse().ok()?;
+        let born_ticks = fields.nth(16)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Self { group, born_ticks })
+    }
+}
+
+/// When a process was started, in the kernel's ticks: with its id, this names it for good. None when it has ended.
+pub(crate) fn born_ticks(pid: u32) -> Option<u64> {
+    Stat::of(pid).map(|stat| stat.born_ticks)
+}
+
+/// Whether a process of the group has not ended: one that is killed may take a while, and its leader be gone before.
+fn is_alive(group: u32) -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return false };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(Stat::of).any(|stat| stat.group == group)
+}
+
+/// Ends a process that leads a group, and the group, with force if need be; false when something of it is still there.
 pub(crate) fn end(pid: u32, born: u64) -> bool {
     let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return true };
-    let is_alive = || born_ticks(pid) == Some(born);
+    if born_ticks(pid) != Some(born) {
+        return true;
+    }
     for signal in [Signal::TERM, Signal::KILL] {
-        if !is_alive() {
-            return true;
-        }
         // It may end by itself meanwhile; whether it is gone is looked at below.
         let _ = kill_process_group(group, signal);
         let deadline = Instant::now() + GRACE;
-        while is_alive() && Instant::now() < deadline {
+        while is_alive(pid) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
         }
+        if !is_alive(pid) {
+            return true;
+        }
     }
-    !is_alive()
+    false
 }
 
 #[cfg(test)]

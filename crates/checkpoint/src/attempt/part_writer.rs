@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_blockstore::codec::{Codec, CodecId};
-use larder_blockstore::format::{BlockHeader, Chunk, Compression};
+use larder_blockstore::format::{BlockHeader, CHUNK_BYTES_MAX, Chunk, Compression};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::{Inner, PartState, Phase, RecordWriter};
@@ -28,7 +28,11 @@ pub struct PartWriter {
     header: BlockHeader,
     bytes: u64,
     held_bytes_max: u64,
+    chunk_bytes: usize,
 }
+
+/// Chunks that are made for a part are no smaller than this because memory is short.
+const CHUNK_BYTES_MIN: usize = 256 << 10;
 
 enum File {
     Writing(Box<dyn ObjectWriter>),
@@ -65,6 +69,8 @@ impl PartWriter {
             header,
             bytes: 0,
             held_bytes_max: 0,
+            // One that fills, and one that is written.
+            chunk_bytes: (bytes_max / 2).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
         };
         let shared = &writer.attempt.shared;
         if leftover {
@@ -90,7 +96,14 @@ impl PartWriter {
         self.bytes.min(self.held_bytes_max)
     }
 
-    /// Writes records instead of chunks: encodes them by `codec`, in chunks of up to 4 MiB.
+    /// How large chunks may be that are made for this part: 4 MiB, and less where its writer was asked to
+    /// [hold little](crate::Attempt::part_within).
+    #[must_use]
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    /// Writes records instead of chunks: encodes them by `codec`, in chunks of up to [`chunk_bytes`](Self::chunk_bytes).
     ///
     /// # Errors
     /// [`Error::WrongCodec`] when the attempt was begun for another codec.

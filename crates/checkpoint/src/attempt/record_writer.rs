@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larder_blockstore::codec::Codec;
-use larder_blockstore::format::{CHUNK_BYTES_MAX, ChunkEncoder};
+use larder_blockstore::format::ChunkEncoder;
 
 use super::PartWriter;
 use crate::{Error, Step};
@@ -18,7 +18,7 @@ pub struct RecordWriter<T: 'static> {
 impl<T: 'static> RecordWriter<T> {
     pub(super) fn start(part: PartWriter, codec: Arc<dyn Codec<T>>) -> Result<Self, Error> {
         part.expect_codec(codec.id())?;
-        let encoder = ChunkEncoder::new(codec, part.compression(), CHUNK_BYTES_MAX);
+        let encoder = ChunkEncoder::new(codec, part.compression(), part.chunk_bytes());
         Ok(Self { part, encoder })
     }
 
