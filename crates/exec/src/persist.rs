@@ -283,11 +283,14 @@ fn write_block<T: Record + Data>(
         bytes.codec() == CodecId::BINCODE && bytes.compression() == Compression::None
     };
     match block.serialized().filter(as_it_is) {
-        Some(serialized) => serialized.chunks().iter().try_for_each(|chunk| {
-            let written = write(&mut part, chunk);
-            block.release(chunk);
-            written
-        })?,
+        Some(serialized) => {
+            let mut before: Option<&Chunk> = None;
+            for chunk in serialized.chunks() {
+                write(&mut part, chunk)?;
+                // The writer may hold one back until the next comes.
+                before.replace(chunk).inspect(|before| block.release(before));
+            }
+        }
         None => {
             let mut encoder = ChunkEncoder::new(Arc::new(Bincode), Compression::None, part.chunk_bytes());
             let mut batches = block.batches();
