@@ -30,12 +30,15 @@ struct Shard<T> {
     blocks: Mutex<Blocks<T>>,
 }
 
+/// In this order, so that a get finds the lock, the map and the count on one cache line: what it writes has to come
+/// from the processor that read another block last.
+#[repr(C)]
 struct Blocks<T> {
     states: HashMap<u32, State<T>>,
+    hits: MemoryHits,
+    closed: bool,
     /// Partitions that were computed and are not stored: computing one of them is computing it again.
     computed_before: HashSet<u32>,
-    closed: bool,
-    hits: MemoryHits,
 }
 
 /// How often a copy in memory was found, by its form. Counted under the lock that is held anyway.
