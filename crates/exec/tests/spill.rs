@@ -199,12 +199,13 @@ fn ten_times_the_memory_gives_the_same_records_in_the_same_order() -> Done {
 const OVERHEAD_BYTES: u64 = 48 << 20;
 
 /// Data that would not fit into the budget and the overhead together, were any of it kept elsewhere: 85 MB.
-const LARGER_THAN_THE_BOUND: [(&str, Operation, &str, i64); 5] = [
+const LARGER_THAN_THE_BOUND: [(&str, Operation, &str, i64); 6] = [
     ("sort_by, large", sort_by, "8MiB", 480_000),
     ("group_by_key, large", group_by_key, "8MiB", 480_000),
     ("join, large", join, "8MiB", 480_000),
     ("checkpoint, large", checkpoint, "8MiB", 480_000),
     ("checkpoint_lazily, large", checkpoint_lazily, "8MiB", 480_000),
+    ("checkpoint_async, large", checkpoint_async, "8MiB", 480_000),
 ];
 
 fn checkpoint(context: &Context, records: i64) -> Result<Digests, Error> {
@@ -221,6 +222,13 @@ fn checkpoint_lazily(context: &Context, records: i64) -> Result<Digests, Error> 
     checkpoint.wait()?;
     assert!(digests(&pairs)? == computed, "what was read back");
     Ok(computed)
+}
+
+/// Written from a copy on disk, and then read from there.
+fn checkpoint_async(context: &Context, records: i64) -> Result<Digests, Error> {
+    let pairs = pairs(context, records, records)?.named("pairs");
+    pairs.checkpoint_async()?.wait()?;
+    digests(&pairs)
 }
 
 #[test]
