@@ -1,8 +1,7 @@
 //! Checkpoints beside the bare operations, on each backend.
 //!
-//! As in `levels`, a case is a group of two, `NAME/ours` and `NAME/bare`. The file system is measured with a GiB; the
-//! test servers, which are slow, with half of that, and only where the variables name them that
-//! `cargo xtask servers start` prints.
+//! As in `levels`, a case is a group of two, `NAME/ours` and `NAME/bare`. Checkpoints are of 1 GiB. The test servers are
+//! measured only where the variables name them that `cargo xtask servers start` prints.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, reason = "a benchmark fails by panicking")]
@@ -27,8 +26,8 @@ fn bench(c: &mut Criterion) {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let (checkpoints, files) = (scratch.path().join("checkpoints"), scratch.path().join("files"));
     let store = CheckpointStore::open(checkpoints.to_str().expect("UTF-8")).expect("a store");
-    pair(c, "fs", &Parts::of_bytes(1 << 30), &store, &Files::new(files));
-    let parts = Parts::of_bytes(512 << 20);
+    let parts = Parts::of_bytes(1 << 30);
+    pair(c, "fs", &parts, &store, &Files::new(files));
     if let Ok(endpoint) = env::var("LARDER_TEST_S3") {
         let store = CheckpointStore::builder("s3://larder-test/bench-ours")
             .s3_endpoint(&endpoint)

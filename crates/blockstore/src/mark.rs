@@ -48,6 +48,9 @@ pub struct Mark {
 const NOWHERE: u32 = u32::MAX;
 
 impl Mark {
+    /// Before the first record of any block.
+    pub const START: Self = Self { record: 0, chunk: 0, offset: 0 };
+
     /// Before this record of a block of values.
     pub(crate) fn of_value(record: u64) -> Self {
         Self { record, chunk: NOWHERE, offset: 0 }

@@ -62,6 +62,7 @@ pub(crate) struct Core {
     pub(crate) events: Arc<Events>,
     verify_memory: bool,
     chunk_bytes: usize,
+    kept_bytes: u64,
     replicator: Option<Arc<dyn Replicator>>,
 }
 
@@ -175,6 +176,11 @@ impl Core {
     /// The most bytes a chunk of several records has before compression.
     pub(crate) fn chunk_bytes(&self) -> usize {
         self.chunk_bytes
+    }
+
+    /// The most bytes of a block on disk that are all in memory, mapped or not, while a handle reads it.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
     }
 
     pub(crate) fn verifies_memory(&self) -> bool {

@@ -17,10 +17,6 @@ use crate::serialized::SerializedBlock;
 use crate::table::{DiskCopy, Found, Taken};
 use crate::unroll::ValuesUnroll;
 
-/// A larger block is verified chunk by chunk as it is read, so that no more of it than a chunk is in memory for its
-/// sake. One that is no larger is verified when its handle is made; where it is not mapped, it stays in memory while
-/// it is read, if that is free.
-const KEPT_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of records that are decoded at a time onto the heap, where it is known what memory they take.
 const KNOWN_BATCH_BYTES: usize = 1 << 20;
 /// And where it has to be tried.
@@ -139,10 +135,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// A handle on a copy on disk, compared with its checksums unless it is large: then that is done chunk by chunk as
-    /// it is read. What is not mapped is read into memory, if that is free.
+    /// it is read, so that no more of it than a chunk is in memory for its sake. What is not large and not mapped is read
+    /// into memory, if that is free, and stays there while it is read.
     fn readable(&self, partition: u32, listed: &Arc<SerializedBlock>) -> Result<Block<T>, Error> {
         let stored = listed.stored_bytes();
-        if stored > KEPT_BYTES_MAX {
+        if stored > self.core.kept_bytes() {
             return Ok(self.disk_block(partition, listed));
         }
         let verified = self.core.prefetch(listed).map_err(|source| (0, source.into())).and_then(|()| {

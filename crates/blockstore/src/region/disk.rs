@@ -33,9 +33,9 @@ pub enum DiskReads {
     /// By `pread` into memory, a chunk at a time; nothing is mapped, and a disk that fails is always an error.
     ///
     /// The memory is charged until the last reader drops it: to the heap budget where that much is free, else to
-    /// [`scratch_bytes`](crate::memory::MemorySnapshot::scratch_bytes). A block of up to 16 MiB is read once, when its handle
-    /// is made, if the budget has room for it; any other is read twice: to be compared with its checksums when the
-    /// handle is made, and again chunk by chunk as the handle is read.
+    /// [`scratch_bytes`](crate::memory::MemorySnapshot::scratch_bytes). A block of up to a 16th of the heap budget, and up to
+    /// 16 MiB, is read once, when its handle is made, if there is room for it, and else twice: to be compared with its
+    /// checksums, and again chunk by chunk as the handle is read. A larger one is read and compared chunk by chunk.
     Buffered,
 }
 

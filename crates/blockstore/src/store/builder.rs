@@ -30,6 +30,11 @@ const HEAP_BYTES_DEFAULT: u64 = 256 << 20;
 /// A chunk is at most this part of the heap budget, so that a few chunks in work are little beside it.
 const CHUNKS_A_BUDGET: u64 = 64;
 const CHUNK_BYTES_MIN: u64 = 4 << 10;
+/// A block on disk is in memory as a whole, while it is read, if it is at most this part of the heap budget, within these
+/// bounds: many tasks read blocks at the same time.
+const KEPT_A_BUDGET: u64 = 16;
+const KEPT_BYTES_MIN: u64 = 64 << 10;
+const KEPT_BYTES_MAX: u64 = 16 << 20;
 
 /// Describes a [`BlockStore`].
 pub struct BlockStoreBuilder {
@@ -213,6 +218,7 @@ impl BlockStoreBuilder {
         };
         let open = || DiskStore::open(options, memory.clone(), self.open_segment_file);
         let disk = needs_disk.then(open).transpose().map_err(setup)?;
+        let kept_bytes = (budget(MemoryMode::Heap) / KEPT_A_BUDGET).clamp(KEPT_BYTES_MIN, KEPT_BYTES_MAX);
         let share = (budget(MemoryMode::Heap) / CHUNKS_A_BUDGET).max(CHUNK_BYTES_MIN);
         let share = usize::try_from(share).unwrap_or(CHUNK_BYTES_MAX);
         let core = Arc::new(Core {
@@ -226,6 +232,7 @@ impl BlockStoreBuilder {
             events: Arc::new(Events::default()),
             verify_memory: self.verify_memory,
             chunk_bytes: self.chunk_bytes.unwrap_or(share).clamp(1, CHUNK_BYTES_MAX),
+            kept_bytes,
             replicator: self.replicator,
         });
         let reclaim: Weak<Core> = Arc::downgrade(&core);

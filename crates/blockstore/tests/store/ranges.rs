@@ -43,6 +43,7 @@ fn check<T: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static>(
     starts: &[usize],
     marks: &[Mark],
 ) {
+    assert!(range(dataset, Mark::START, u64::MAX).unwrap() == records, "from the start");
     for (start, mark) in starts.iter().zip(marks) {
         assert_eq!(mark.record(), *start as u64);
         for end in starts.iter().filter(|end| **end >= *start) {

@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use larder_blockstore::codec::Bincode;
-use larder_blockstore::{BlockWriter, Entry, Finished, OwnedBatches, Pushed, StorageLevel, StoredDataset};
+use larder_blockstore::{
+    BlockWriter, Entry, Finished, Mark, OwnedBatches, Pushed, StorageLevel, StoredDataset,
+};
 
 use super::heap_bytes;
 use crate::batch::BATCH_RECORDS;
@@ -181,8 +183,8 @@ impl<R: Portable> RunReader<R> {
             }
             let Some(number) = self.blocks.next() else { return Ok(false) };
             // Only who removed the dataset from the store can have taken it: the task begins again.
-            let block = self.spill.blocks.get(number).map_err(Cause::from)?.ok_or(TaskError::Lost)?;
-            self.open = Some((number, block.into_batches()));
+            let block = self.spill.blocks.get_range(number, Mark::START, u64::MAX).map_err(Cause::from)?;
+            self.open = Some((number, block.ok_or(TaskError::Lost)?));
         }
     }
 }
