@@ -1,5 +1,8 @@
 //! Checkpoints in each way they are written, on every backend, opened by another context.
 
+#[cfg(test)]
+mod resident;
+
 use std::io::Write;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
