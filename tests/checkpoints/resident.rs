@@ -38,7 +38,8 @@ fn write_and_read(root: &str, way: Way, records: i64) -> Done {
         }
         Way::InBackground => drop(written.checkpoint_async()?.wait()?),
     }
-    let bytes = context().build()?.open_checkpoint::<String>(&*name)?.map(|text| text.len()).reduce(|a, b| a + b)?;
+    let bytes =
+        context().build()?.open_checkpoint::<String>(&*name)?.map(|text| text.len()).reduce(|a, b| a + b)?;
     assert_eq!(bytes, Some(RECORD_BYTES * usize::try_from(records)?), "{name}");
     Ok(())
 }

@@ -151,11 +151,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                     return Ok(BlockOrWriter::Writer(writer));
                 }
                 Entry::InFlight(flight) => {
-                    if flight.is_led_by_this_thread() {
-                        let name = self.facts.name.to_string();
-                        return Err(Error::ComputesItself { block: self.facts.block(partition), name });
-                    }
-                    if let Some(block) = flight.wait() {
+                    if let Some(block) = flight.wait()? {
                         return Ok(BlockOrWriter::Block(block));
                     }
                 }

@@ -177,7 +177,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 }
                 Claim::Found(crate::table::Found::InFlight(flight)) => {
                     self.facts.counters.waits.add(1);
-                    return Ok(Entry::InFlight(Flight::new(flight)));
+                    return Ok(Entry::InFlight(Flight::new(flight, Arc::clone(self), partition)));
                 }
                 Claim::Found(_) => {}
                 Claim::Closed => {

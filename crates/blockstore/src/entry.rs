@@ -3,10 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::block::Block;
+use crate::dataset::Inner;
+use crate::error::Error;
 use crate::table::FlightOf;
+use crate::waits::Circular;
 use crate::writer::BlockWriter;
 
 /// What [`StoredDataset::entry`](crate::StoredDataset::entry) finds, for engines that stream or await.
@@ -27,13 +32,15 @@ pub enum Entry<T: Send + Sync + 'static> {
 /// meanwhile: ask [`entry`](crate::StoredDataset::entry) again, and perhaps become the writer. Awaiting needs no
 /// particular runtime and blocks no thread.
 #[must_use = "a flight does nothing unless waited for"]
-pub struct Flight<T> {
+pub struct Flight<T: Send + Sync + 'static> {
     flight: FlightOf<T>,
+    inner: Arc<Inner<T>>,
+    partition: u32,
     /// Its number among the tasks that wait, once it was polled.
     number: Option<u64>,
 }
 
-impl<T> Drop for Flight<T> {
+impl<T: Send + Sync + 'static> Drop for Flight<T> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             self.flight.forget(number);
@@ -41,35 +48,52 @@ impl<T> Drop for Flight<T> {
     }
 }
 
-impl<T> Flight<T> {
-    pub(crate) fn new(flight: FlightOf<T>) -> Self {
-        Self { flight, number: None }
-    }
-
-    /// Is the block computed by the thread that asks, as its writer
-    /// [said](crate::BlockWriter::computes_on_this_thread)? Then waiting for it here would never end.
-    #[must_use]
-    pub fn is_led_by_this_thread(&self) -> bool {
-        self.flight.is_led_here()
+impl<T: Send + Sync + 'static> Flight<T> {
+    pub(crate) fn new(flight: FlightOf<T>, inner: Arc<Inner<T>>, partition: u32) -> Self {
+        Self { flight, inner, partition, number: None }
     }
 
     /// Blocks the thread until the writer is done.
-    #[must_use]
-    pub fn wait(self) -> Option<Block<T>> {
-        self.flight.wait()
+    ///
+    /// # Errors
+    /// [`Error::ComputesItself`] when it would never be: the block is computed by this thread, or by one that waits,
+    /// perhaps through others, for a block that this one computes. Threads count that [said](crate::BlockWriter::computes_on_this_thread)
+    /// that they compute.
+    pub fn wait(self) -> Result<Option<Block<T>>, Error> {
+        match self.waited(None)? {
+            Poll::Ready(block) => Ok(block),
+            // There is no end to the time.
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// As [`wait`](Self::wait), for at most so long: for engines whose tasks can be cancelled.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Poll<Option<Block<T>>>, Error> {
+        self.waited(Some(timeout))
+    }
+
+    fn waited(&self, timeout: Option<Duration>) -> Result<Poll<Option<Block<T>>>, Error> {
+        let facts = &self.inner.facts;
+        self.flight.wait(self.inner.core.waits(), timeout).map_err(|Circular| Error::ComputesItself {
+            block: facts.block(self.partition),
+            name: facts.name.to_string(),
+        })
     }
 }
 
-impl<T> Future for Flight<T> {
+impl<T: Send + Sync + 'static> Future for Flight<T> {
     type Output = Option<Block<T>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { flight, number } = &mut *self;
+        let Self { flight, number, .. } = &mut *self;
         flight.poll(number, context)
     }
 }
 
-impl<T> fmt::Debug for Flight<T> {
+impl<T: Send + Sync + 'static> fmt::Debug for Flight<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flight").finish_non_exhaustive()
     }

@@ -118,10 +118,13 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A thread asked for a block that it is itself computing.
-    #[error("{block} of `{name}` was asked for by the thread that is computing it")]
+    /// A block was asked for by its own computation, or by that of another block for which it waits. To wait for it would
+    /// never end.
+    #[error(
+        "{block} of `{name}` was asked for by its own computation, or by that of a block for which it waits"
+    )]
     ComputesItself {
-        /// Which block.
+        /// What was asked for.
         block: BlockId,
         /// Name of its dataset.
         name: String,

@@ -1,9 +1,12 @@
 //! The single flight: one writer of a block, and everyone who waits for it.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex};
+use crate::waits::{Circular, Leader, Waits};
 
 /// Settles once, with a result for the waiters or without one; wakes threads and tasks alike.
 pub(crate) struct FlightCell<R> {
@@ -18,23 +21,29 @@ struct State<R> {
     next_number: u64,
     /// The thread that computes, where it is known to be one.
     leader: Option<ThreadId>,
+    /// The same, for those who wait, until it settles.
+    followed: Option<Leader>,
 }
 
 impl<R: Clone> FlightCell<R> {
     pub(crate) fn new() -> Self {
         Self {
-            state: Mutex::new(State { outcome: None, wakers: Vec::new(), next_number: 0, leader: None }),
+            state: Mutex::new(State {
+                outcome: None,
+                wakers: Vec::new(),
+                next_number: 0,
+                leader: None,
+                followed: None,
+            }),
             settled: Condvar::new(),
         }
     }
 
+    /// This thread computes, until it settles.
     pub(crate) fn lead_here(&self) {
         self.state.lock().leader = Some(thread::current().id());
-    }
-
-    pub(crate) fn is_led_here(&self) -> bool {
-        let state = self.state.lock();
-        state.outcome.is_none() && state.leader == Some(thread::current().id())
+        // Whoever waits already did not know for whom.
+        self.settled.notify_all();
     }
 
     /// Settles the flight, if it is not settled yet, and wakes whoever waits.
@@ -45,7 +54,11 @@ impl<R: Clone> FlightCell<R> {
         }
         state.outcome = Some(result);
         let wakers = std::mem::take(&mut state.wakers);
+        let followed = state.followed.take();
         drop(state);
+        if let Some(leader) = followed {
+            leader.lock().take();
+        }
         self.settled.notify_all();
         for (_, waker) in wakers {
             // A waker is user code: one that panics must not leave the others asleep.
@@ -53,14 +66,31 @@ impl<R: Clone> FlightCell<R> {
         }
     }
 
-    /// Blocks until the flight is settled.
-    pub(crate) fn wait(&self) -> Option<R> {
+    /// Blocks until the flight is settled, or for so long.
+    ///
+    /// # Errors
+    /// When that would never be, because the thread that computes waits for this one.
+    pub(crate) fn wait(&self, waits: &Waits, timeout: Option<Duration>) -> Result<Poll<Option<R>>, Circular> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut noted = None;
         let mut state = self.state.lock();
         loop {
             if let Some(result) = &state.outcome {
-                return result.clone();
+                return Ok(Poll::Ready(result.clone()));
             }
-            state = self.settled.wait(state);
+            if let (None, Some(thread)) = (&noted, state.leader) {
+                let leader = state.followed.get_or_insert_with(|| Arc::new(Mutex::new(Some(thread))));
+                let leader = Arc::clone(leader);
+                drop(state);
+                noted = Some(waits.wait_here(leader)?);
+                state = self.state.lock();
+                continue;
+            }
+            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.settled.wait(state),
+                Some(Duration::ZERO) => return Ok(Poll::Pending),
+                Some(left) => self.settled.wait_for(state, left),
+            };
         }
     }
 
@@ -110,7 +140,37 @@ impl<R: Clone> FlightCell<R> {
 mod loom_tests {
     use super::FlightCell;
     use crate::sync::{Arc, thread};
+    use crate::waits::{Circular, Waits};
     use std::future::poll_fn;
+    use std::task::Poll;
+
+    fn waited(flight: &FlightCell<u32>, waits: &Waits) -> Option<u32> {
+        match flight.wait(waits, None) {
+            Ok(Poll::Ready(result)) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn loom_of_threads_that_wait_for_each_other_one_is_told_and_the_other_gets_on() {
+        loom::model(|| {
+            let flights = Arc::new([FlightCell::<u32>::new(), FlightCell::new()]);
+            let waits = Arc::new(Waits::default());
+            // Computes one, and asks for the other meanwhile.
+            let compute = |mine: usize| {
+                let (flights, waits) = (Arc::clone(&flights), Arc::clone(&waits));
+                move || {
+                    flights[mine].lead_here();
+                    let asked = flights[1 - mine].wait(&waits, None);
+                    flights[mine].settle(asked.is_ok().then_some(7));
+                    asked == Err(Circular)
+                }
+            };
+            let other = thread::spawn(compute(1));
+            let told = [compute(0)(), other.join().unwrap()];
+            assert!(told[0] != told[1] || !told[0], "{told:?}");
+        });
+    }
 
     #[test]
     fn loom_every_waiter_gets_the_first_outcome() {
@@ -118,7 +178,7 @@ mod loom_tests {
             let flight = Arc::new(FlightCell::new());
             let waiter = {
                 let flight = Arc::clone(&flight);
-                thread::spawn(move || flight.wait())
+                thread::spawn(move || waited(&flight, &Waits::default()))
             };
             let task = {
                 let flight = Arc::clone(&flight);
@@ -146,8 +206,9 @@ mod loom_tests {
                 let flight = Arc::clone(&flight);
                 thread::spawn(move || flight.settle(Some(7)))
             };
-            let first = flight.wait();
-            assert_eq!(flight.wait(), first, "an outcome never changes");
+            let waits = Waits::default();
+            let first = waited(&flight, &waits);
+            assert_eq!(waited(&flight, &waits), first, "an outcome never changes");
             remover.join().unwrap();
             writer.join().unwrap();
         });
@@ -159,9 +220,10 @@ mod loom_tests {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Wake, Waker};
+    use std::task::{Context, Poll, Wake, Waker};
 
     use super::FlightCell;
+    use crate::waits::Waits;
 
     struct Counting(AtomicUsize);
 
@@ -207,6 +269,6 @@ mod tests {
         }
         flight.settle(None);
         assert_eq!(last.0.load(Ordering::Relaxed), 1);
-        assert_eq!(flight.wait(), None);
+        assert_eq!(flight.wait(&Waits::default(), None), Ok(Poll::Ready(None)));
     }
 }

@@ -25,7 +25,7 @@
 //!         let Finished::Stored(block) = writer.finish()? else { panic!("this level has a disk") };
 //!         assert_eq!(block.len(), 1);
 //!     }
-//!     Entry::InFlight(flight) => drop(flight.wait()), // or `flight.await`
+//!     Entry::InFlight(flight) => drop(flight.wait()?), // or `flight.await`
 //! }
 //! # Ok::<(), Error>(())
 //! ```
@@ -73,6 +73,7 @@ mod table;
 mod tier;
 mod unroll;
 mod unrolled;
+mod waits;
 mod writer;
 
 pub use block::{Batches, Block, IntoRecords, Iter, OwnedBatches, RecordRef};

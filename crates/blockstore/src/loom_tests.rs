@@ -47,7 +47,7 @@ fn loom_a_removed_flight_leaves_nothing_behind() {
         };
         dataset.unpersist();
         match dataset.entry(0).unwrap() {
-            Entry::InFlight(flight) => drop(flight.wait()),
+            Entry::InFlight(flight) => drop(flight.wait().unwrap()),
             Entry::Resident(_) | Entry::Vacant(_) => {}
         }
         writer.join().unwrap();

@@ -27,6 +27,7 @@ use crate::status::{BlockStatus, DatasetStatus};
 use crate::sync::Mutex;
 use crate::tier::{Among, Amount, Choice, Tier};
 use crate::unroll::HeapChunk;
+use crate::waits::Waits;
 
 /// Keeps the blocks of datasets at their storage levels, within a memory budget.
 ///
@@ -60,6 +61,7 @@ pub(crate) struct Core {
     /// Counters of the datasets that are gone.
     past: Mutex<Counters>,
     pub(crate) events: Arc<Events>,
+    waits: Waits,
     verify_memory: bool,
     chunk_bytes: usize,
     kept_bytes: u64,
@@ -181,6 +183,10 @@ impl Core {
     /// The most bytes of a block on disk that are all in memory, mapped or not, while a handle reads it.
     pub(crate) fn kept_bytes(&self) -> u64 {
         self.kept_bytes
+    }
+
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     pub(crate) fn verifies_memory(&self) -> bool {

@@ -93,9 +93,8 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         &self.inner
     }
 
-    /// Says that this thread computes the block until it is finished. Whoever meets it
-    /// [in flight](crate::Entry::InFlight) can then tell that waiting for it on the same thread would never end:
-    /// [`Flight::is_led_by_this_thread`](crate::Flight::is_led_by_this_thread).
+    /// Says that this thread computes the block until it is finished. To [wait](crate::Flight::wait) for it is then an
+    /// error where it would never end: on this thread, and on one for whose block this thread waits itself.
     pub fn computes_on_this_thread(&mut self) {
         self.flight.lead_here();
     }

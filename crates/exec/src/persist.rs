@@ -1,19 +1,16 @@
 //! Persisted datasets: their blocks in the store, and how tasks read and fill them.
 
-use std::future::Future;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::Poll;
 use std::time::Duration;
 
 use larder_blockstore::codec::{Bincode, CodecId};
 use larder_blockstore::format::{Chunk, ChunkEncoder, Compression};
 use larder_blockstore::{
-    Block, BlockId, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight,
-    OwnedBatches, Record, SerializedBlock, StorageLevel, StoredDataset, Unrolled,
+    Block, BlockWriter, Counters, DatasetStatus, Entry, Error as StoreError, Finished, Flight, OwnedBatches,
+    Record, SerializedBlock, StorageLevel, StoredDataset, Unrolled,
 };
 use larder_checkpoint::{Attempt, PartWriter};
 use larder_lineage::NodeId;
@@ -145,14 +142,9 @@ impl<T: Record + Data> Persisted for Blocks<T> {
                     writer.computes_on_this_thread();
                     return write(task, place, writer, computed);
                 }
-                Entry::InFlight(flight) if flight.is_led_by_this_thread() => {
-                    let block = BlockId { dataset: self.stored.id(), partition: place.partition };
-                    let name = self.stored.name().to_owned();
-                    return Err(Cause::from(StoreError::ComputesItself { block, name }).into());
-                }
                 Entry::InFlight(flight) => {
                     let clock = task.clock();
-                    let block = wait(task, flight)?;
+                    let block = wait(task, &flight)?;
                     clock.stop(task);
                     if let Some(block) = block {
                         return Ok(Filled::Found(read(task, place, block)));
@@ -441,23 +433,11 @@ impl<T: Data> Source<T> for Uncached<T> {
 }
 
 /// Waits for another writer of a block, unless the job ends meanwhile.
-fn wait<T>(task: &Task, flight: Flight<T>) -> Result<Option<Block<T>>, TaskError> {
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut flight = pin!(flight);
+fn wait<T: Data>(task: &Task, flight: &Flight<T>) -> Result<Option<Block<T>>, TaskError> {
     loop {
         task.check()?;
-        match flight.as_mut().poll(&mut context) {
-            Poll::Ready(block) => return Ok(block),
-            Poll::Pending => thread::park_timeout(CANCEL_CHECK),
+        if let Poll::Ready(block) = flight.wait_timeout(CANCEL_CHECK).map_err(Cause::from)? {
+            return Ok(block);
         }
     }
 }

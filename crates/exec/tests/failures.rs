@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering as AtomicOrdering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use larder_exec::{Cause, Context, Dataset, Error, StorageLevel};
@@ -151,13 +152,46 @@ fn a_block_that_is_computed_from_itself_is_an_error_and_not_a_wait_without_end()
     *itself.lock().unwrap() = Some(recursive.clone());
     let message = recursive.count().map_err(|e| e.to_string());
     assert!(
-        message.as_ref().is_err_and(|m| {
-            m.contains("of `recursive` was asked for by the thread that is computing it")
-        }),
+        message.as_ref().is_err_and(|m| m.contains("of `recursive` was asked for by its own computation")),
         "{message:?}"
     );
     *itself.lock().unwrap() = None;
     assert_eq!(recursive.count()?, 4);
+    Ok(())
+}
+
+#[test]
+fn datasets_that_are_computed_from_each_other_are_an_error_and_not_a_wait_without_end() -> Done {
+    let context = Context::builder().threads(2).progress(false).task_attempts(1).build()?;
+    let others = [(); 2].map(|()| Arc::new(Mutex::new(None::<Dataset<u64>>)));
+    let both_compute = Arc::new(Barrier::new(2));
+    let mut datasets = Vec::new();
+    for (name, other) in [("left", &others[1]), ("right", &others[0])] {
+        let (asked, both_compute) = (Arc::clone(other), Arc::clone(&both_compute));
+        let dataset = context.range(0..1, 1)?.try_map(move |_| {
+            // A computation in the place of the one that failed finds nobody to ask.
+            let other = asked.lock().map(|mut it| it.take()).unwrap_or_default();
+            other.map_or(Ok(0), |other| {
+                both_compute.wait();
+                other.count()
+            })
+        });
+        datasets.push(dataset.named(name).persist(StorageLevel::MEMORY_ONLY_SER)?);
+    }
+    for (place, dataset) in others.iter().zip(&datasets) {
+        *place.lock().unwrap() = Some(dataset.clone());
+    }
+    let (sender, results) = mpsc::channel();
+    for dataset in datasets {
+        let sender = sender.clone();
+        thread::spawn(move || sender.send(dataset.count().map_err(|e| e.to_string())));
+    }
+    let results = [(); 2].map(|()| results.recv_timeout(Duration::from_secs(60)).unwrap());
+    let told: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert!(
+        matches!(*told, [error] if error.contains("by that of a block for which it waits")),
+        "{results:?}"
+    );
     Ok(())
 }
 

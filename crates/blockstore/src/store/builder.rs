@@ -24,6 +24,7 @@ use crate::replicate::Replicator;
 use crate::stored::StoredDataset;
 use crate::sync::Mutex;
 use crate::tier::Tier;
+use crate::waits::Waits;
 
 /// Heap budget of a store that is not told one: 256 MiB.
 const HEAP_BYTES_DEFAULT: u64 = 256 << 20;
@@ -230,6 +231,7 @@ impl BlockStoreBuilder {
             datasets: Mutex::new(HashMap::new()),
             past: Mutex::new(Counters::default()),
             events: Arc::new(Events::default()),
+            waits: Waits::default(),
             verify_memory: self.verify_memory,
             chunk_bytes: self.chunk_bytes.unwrap_or(share).clamp(1, CHUNK_BYTES_MAX),
             kept_bytes,

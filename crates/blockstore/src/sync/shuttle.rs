@@ -1,6 +1,7 @@
 //! The shuttle backend. Poisoning is ignored, as parking_lot does.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 pub(crate) use shuttle::sync::{Arc, MutexGuard, RwLockReadGuard, RwLockWriteGuard, atomic};
 pub(crate) use shuttle::thread;
@@ -41,6 +42,11 @@ impl Condvar {
 
     pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Time does not pass in a model.
+    pub(crate) fn wait_for<'a, T>(&self, guard: MutexGuard<'a, T>, _: Duration) -> MutexGuard<'a, T> {
+        self.wait(guard)
     }
 
     pub(crate) fn notify_all(&self) {

@@ -144,7 +144,7 @@ fn a_waiter_takes_over_from_a_writer_whose_record_cannot_be_encoded() {
     let Entry::InFlight(flight) = dataset.entry(0).unwrap() else { panic!("someone writes it") };
     assert!(writer.push(bad()).is_err());
     drop(writer);
-    assert!(flight.wait().is_none());
+    assert!(flight.wait().unwrap().is_none());
     assert!(stored(&dataset, 0, [record(1, 10)]));
 }
 

@@ -55,7 +55,7 @@ fn the_first_writer_wins_and_the_others_read_what_it_wrote() {
         let dataset = world.dataset("d", level);
         let mut writer = vacant(&dataset, 0);
         let waiters: Vec<_> =
-            (0..3).map(|_| in_flight(&dataset, 0)).map(|f| on_a_thread(|| f.wait())).collect();
+            (0..3).map(|_| in_flight(&dataset, 0)).map(|f| on_a_thread(|| f.wait().unwrap())).collect();
         let computing = {
             let dataset = dataset.clone();
             on_a_thread(move || put(&dataset, 0, [record(2, 10)]).unwrap())
@@ -106,7 +106,7 @@ fn when_the_writer_gives_up_one_of_the_waiters_becomes_the_writer() {
             .collect();
         wait_for_waiters(&dataset, 5);
         give_up(writer);
-        assert!(flight.wait().is_none());
+        assert!(flight.wait().unwrap().is_none());
         for waiter in waiters {
             assert_eq!(read(&waiter.recv_timeout(PATIENCE).unwrap().unwrap()), [record(2, 10)]);
         }
@@ -205,8 +205,10 @@ fn whoever_waits_for_a_block_that_is_removed_gets_nothing_and_nobody_hangs() {
             let dataset = world.dataset("d", level);
             let mut writer = vacant(&dataset, 0);
             keep(&mut writer, record(1, 10));
-            let waiters: Vec<_> =
-                (0..3).map(|_| in_flight(&dataset, 0)).map(|flight| on_a_thread(|| flight.wait())).collect();
+            let waiters: Vec<_> = (0..3)
+                .map(|_| in_flight(&dataset, 0))
+                .map(|flight| on_a_thread(|| flight.wait().unwrap()))
+                .collect();
             remove(&world, &dataset);
             for waiter in waiters {
                 assert!(waiter.recv_timeout(PATIENCE).unwrap().is_none(), "{level}");
@@ -231,7 +233,7 @@ fn a_block_removed_while_it_is_written_can_be_written_anew_at_once() {
     assert!(dataset.get(0).unwrap().is_none(), "the first writer's block is not what is being written");
     let waiter = in_flight(&dataset, 0);
     let second = finish(second);
-    assert_eq!(read(&waiter.wait().unwrap()), [record(2, 10)]);
+    assert_eq!(read(&waiter.wait().unwrap().unwrap()), [record(2, 10)]);
     assert_eq!(read(&dataset.get(0).unwrap().unwrap()), [record(2, 10)]);
     assert_eq!((read(&first), read(&second)), (vec![record(1, 10)], vec![record(2, 10)]));
 }
@@ -247,7 +249,7 @@ fn a_late_abort_of_a_removed_writer_leaves_its_successor_alone() {
     let waiter = in_flight(&dataset, 0);
     keep(&mut second, record(2, 10));
     drop(finish(second));
-    assert_eq!(read(&waiter.wait().unwrap()), [record(2, 10)]);
+    assert_eq!(read(&waiter.wait().unwrap().unwrap()), [record(2, 10)]);
 }
 
 #[test]
@@ -276,6 +278,74 @@ fn a_computation_that_asks_for_its_own_block_gets_an_error_and_no_deadlock() {
     assert!(error.to_string().contains("`d`"));
     assert!(!dataset.contains(0));
     assert_eq!(read(&put(&dataset, 0, [record(1, 10)]).unwrap()), [record(1, 10)]);
+}
+
+#[test]
+fn computations_that_ask_for_each_other_get_an_error_and_no_deadlock() {
+    for circle in 2..5 {
+        for level in all_levels() {
+            let world = World::new(1 << 20);
+            let dataset = world.dataset("d", level);
+            let all_compute = Arc::new(Barrier::new(circle as usize));
+            let asked: Vec<_> = (0..circle)
+                .map(|partition| {
+                    let (dataset, all_compute) = (dataset.clone(), Arc::clone(&all_compute));
+                    on_a_thread(move || {
+                        dataset.get_or_compute(partition, |out| {
+                            all_compute.wait();
+                            // Computes it in its place when its thread was the one that was told.
+                            let next = dataset
+                                .get_or_compute((partition + 1) % circle, |out| out.push(record(9, 9)))?;
+                            read(&next).into_iter().try_for_each(|record| out.push(record))
+                        })
+                    })
+                })
+                .collect();
+            let results: Vec<_> = asked.iter().map(|asked| asked.recv_timeout(PATIENCE).unwrap()).collect();
+            let told: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+            assert!(matches!(*told, [Error::ComputesItself { .. }]), "{level}, {circle}: {told:?}");
+            assert!(told[0].to_string().contains("`d`"), "{}", told[0]);
+            drop(results);
+            assert!((0..circle).all(|partition| dataset.contains(partition)), "{level}, {circle}");
+        }
+    }
+}
+
+#[test]
+fn waiting_for_who_waits_for_others_is_no_circle() {
+    let world = World::new(1 << 20);
+    let dataset = world.dataset("d", StorageLevel::MEMORY_ONLY);
+    for _ in 0..50 {
+        let start = Arc::new(Barrier::new(4));
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let (dataset, start) = (dataset.clone(), Arc::clone(&start));
+                on_a_thread(move || {
+                    start.wait();
+                    // From above, from below and from the middle.
+                    [[9, 0, 4], [0, 9, 5], [5, 7, 9], [8, 1, 9]][thread]
+                        .map(|top| fibonacci(&dataset, top).unwrap())
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.recv_timeout(PATIENCE).unwrap();
+        }
+        assert_eq!(fibonacci(&dataset, 9).unwrap(), 55);
+        dataset.unpersist();
+    }
+}
+
+/// From two blocks below, each computed by whoever comes first.
+fn fibonacci(dataset: &StoredDataset<Vec<u8>>, number: u32) -> Result<u8, Error> {
+    let block = dataset.get_or_compute(number, |out| {
+        let sum = match number {
+            0 | 1 => 1,
+            _ => fibonacci(dataset, number - 1)? + fibonacci(dataset, number - 2)?,
+        };
+        out.push(vec![sum])
+    })?;
+    Ok(read(&block)[0][0])
 }
 
 #[test]
