@@ -1,28 +1,29 @@
-//! A process that writes and reads checkpoints of four times its budget takes no more than its budget for it.
+//! A process that writes and reads checkpoints of three times its budget takes no more than its budget for it.
 
 use std::error::Error;
 use std::fs;
 use std::process::Command;
 
+use larder::checkpoint::CheckpointStore;
 use larder::{Context, Dataset};
 
 use super::{Done, Way, fresh_name, server};
 
-const BUDGET: &str = "64MiB";
-const BUDGET_KIB: u64 = 64 << 10;
+const BUDGET: &str = "96MiB";
+const BUDGET_KIB: u64 = 96 << 10;
 const RECORD_BYTES: usize = 4 << 10;
-/// 256 MiB of them, in parts that are a third of the budget.
-const RECORDS: i64 = 64 << 10;
+/// 288 MiB of them, in parts of a quarter of the budget.
+const RECORDS: i64 = 72 << 10;
 const PARTITIONS: u32 = 12;
 
-/// Tells this binary, run as a process of its own, where to write.
-const ROOT: &str = "LARDER_TEST_RESIDENT_ROOT";
+/// Tells this binary, run as a process of its own, how to write.
+const WAY: &str = "LARDER_TEST_RESIDENT_WAY";
 
 fn texts(context: &Context, records: i64) -> Result<Dataset<String>, larder::Error> {
     Ok(context.range(0..records, PARTITIONS)?.map(|n| format!("{n:0RECORD_BYTES$}")))
 }
 
-/// Writes a checkpoint, reads it from another context, and has both forget it.
+/// Writes a checkpoint, reads it from another context, and removes it.
 fn write_and_read(root: &str, way: Way, records: i64) -> Done {
     let scratch = tempfile::tempdir()?;
     let context = || Context::builder().threads(2).progress(false).memory(BUDGET).checkpoints(root);
@@ -41,7 +42,7 @@ fn write_and_read(root: &str, way: Way, records: i64) -> Done {
     let bytes =
         context().build()?.open_checkpoint::<String>(&*name)?.map(|text| text.len()).reduce(|a, b| a + b)?;
     assert_eq!(bytes, Some(RECORD_BYTES * usize::try_from(records)?), "{name}");
-    Ok(())
+    Ok(CheckpointStore::open(root)?.remove_generation(&name, 1)?)
 }
 
 /// A line of what Linux says of this process.
@@ -51,32 +52,33 @@ fn kib(of: &str) -> Result<u64, Box<dyn Error>> {
     Ok(line.trim_start_matches(':').trim_end_matches("kB").trim().parse()?)
 }
 
-fn works_inside_its_budget(root: &str) -> Done {
-    for way in [Way::Now, Way::Lazily, Way::InBackground] {
-        // The program itself and its threads are there then.
-        write_and_read(root, way, i64::from(PARTITIONS))?;
-        // From here on, the peak is another one.
-        fs::write("/proc/self/clear_refs", "5")?;
-        let before_kib = kib("VmRSS")?;
-        write_and_read(root, way, RECORDS)?;
-        let taken_kib = kib("VmHWM")?.saturating_sub(before_kib);
-        println!("{way:?}: {taken_kib} KiB");
-        assert!(taken_kib <= BUDGET_KIB, "{way:?} takes {taken_kib} KiB");
-    }
+fn works_inside_its_budget(root: &str, way: Way) -> Done {
+    // The program itself and its threads are there then.
+    write_and_read(root, way, i64::from(PARTITIONS))?;
+    let before_kib = kib("VmRSS")?;
+    write_and_read(root, way, RECORDS)?;
+    let taken_kib = kib("VmHWM")?.saturating_sub(before_kib);
+    println!("{way:?}: {taken_kib} KiB");
+    assert!(taken_kib <= BUDGET_KIB, "{way:?} takes {taken_kib} KiB");
     Ok(())
 }
 
-/// Runs a test once more, in a process that does nothing else.
+/// Runs a test once more for each way, in a process that does nothing else: what was freed may stay with the allocator.
 fn alone(test: &str, root: &str, environment: &[(&str, &str)]) -> Done {
-    if let Ok(root) = std::env::var(ROOT) {
-        return works_inside_its_budget(&root);
+    for way in [Way::Now, Way::Lazily, Way::InBackground] {
+        let name = format!("{way:?}");
+        match std::env::var(WAY) {
+            Ok(this) if this == name => return works_inside_its_budget(root, way),
+            Ok(_) => continue,
+            Err(_) => {}
+        }
+        let mut child = Command::new(std::env::current_exe()?);
+        child.args(["--exact", &format!("resident::{test}"), "--nocapture"]).env(WAY, name);
+        let output = child.envs(environment.iter().copied()).output()?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
+        println!("{out}");
     }
-    let mut child = Command::new(std::env::current_exe()?);
-    child.args(["--exact", &format!("resident::{test}"), "--nocapture"]).env(ROOT, root);
-    let output = child.envs(environment.iter().copied()).output()?;
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
-    println!("{out}");
     Ok(())
 }
 

@@ -123,13 +123,6 @@ impl Attempt {
         PartWriter::start(&self.inner, partition, bytes_max)
     }
 
-    /// What [`verify_part`](Self::verify_part) holds at most while it reads the part; 0 if that is not finished.
-    #[must_use]
-    pub fn verify_bytes_max(&self, partition: u32) -> u64 {
-        let part = self.inner.finished(partition);
-        part.map_or(0, |part| self.inner.shared.reader_bytes_max(&part))
-    }
-
     /// Reads a finished part back to its end, decodes nothing, and compares it with what was written. A commit looks
     /// at the lengths alone; verify every part before it, from as many threads as you like, and readers never see a
     /// checkpoint that was damaged on its way to the medium.
@@ -137,10 +130,17 @@ impl Attempt {
     /// # Errors
     /// [`Error::Part`] when it is not what was written, [`Error::Invalid`] when it is not finished, [`Error::Io`].
     pub fn verify_part(&self, partition: u32) -> Result<(), Error> {
+        self.read_back(partition)?.verify()
+    }
+
+    /// Opens a finished part, to [verify](PartReader::verify) it with [little memory](PartReader::within).
+    ///
+    /// # Errors
+    /// As [`verify_part`](Self::verify_part).
+    pub fn read_back(&self, partition: u32) -> Result<PartReader, Error> {
         let Inner { shared, dataset, spec, .. } = &*self.inner;
         let part = self.inner.finished(partition)?;
-        let written = (spec.codec, spec.compression);
-        PartReader::open(Arc::clone(shared), dataset, written, partition, &part)?.verify(part.checksum)
+        PartReader::open(Arc::clone(shared), dataset, (spec.codec, spec.compression), partition, &part)
     }
 
     /// Commits the checkpoint: from here on it is there for every reader, and survives a power cut.

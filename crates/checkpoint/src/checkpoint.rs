@@ -94,18 +94,12 @@ impl Checkpoint {
         PartReader::open(Arc::clone(&self.shared), dataset, (*codec, *compression), partition, part)
     }
 
-    /// What the [`PartReader`] of a partition holds at most; 0 if there is no such partition.
-    #[must_use]
-    pub fn part_reader_bytes_max(&self, partition: u32) -> u64 {
-        self.part(partition).map_or(0, |part| self.shared.reader_bytes_max(part))
-    }
-
     /// Reads one part to its end, decodes nothing, and compares everything that was recorded of it.
     ///
     /// # Errors
     /// As [`read_part`](Self::read_part).
     pub fn verify_part(&self, partition: u32) -> Result<(), Error> {
-        self.read_part(partition)?.verify(self.part(partition)?.checksum)
+        self.read_part(partition)?.verify()
     }
 
     /// Reads every part to its end, on up to four threads. Use [`verify_part`](Self::verify_part) to do it on your

@@ -4,10 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_blockstore::format::CHUNK_BYTES_MAX;
-
 use crate::error::Place;
-use crate::manifest::Part;
 use crate::objects::Objects;
 use crate::retry::Patience;
 use crate::step::Steps;
@@ -239,13 +236,6 @@ impl Shared {
         Manifest::decode(&bytes, dataset, generation)
             .map(Some)
             .map_err(|source| Error::Manifest { at: self.place(step, &object), source })
-    }
-
-    /// What a reader of a part holds at most: a batch and the one after it, or a chunk; never more than the part.
-    pub(crate) fn reader_bytes_max(&self, part: &Part) -> u64 {
-        let batch = self.objects.batch_bytes().max(CHUNK_BYTES_MAX as u64);
-        let batches = if self.objects.reads_ahead() { 2 } else { 1 };
-        part.bytes.min(batches * batch)
     }
 
     /// Directories that may be datasets, with or without a checkpoint.

@@ -21,8 +21,11 @@ use crate::{Error, Step};
 /// Read from the end of a part in one go, in the hope that all of its header is in there.
 const HEADER_GUESS_BYTES: u64 = 16 << 10;
 
+/// The least that is read at once.
+const BATCH_BYTES_MIN: u64 = 256 << 10;
+
 /// The chunks of one part, in order, each verified. Holds about 2 MiB of a file, 16 MiB of an object on a server
-/// (half of it on its way), or one chunk where that is larger.
+/// (half of it on its way), or one chunk where that is larger; [less](Self::within) if it is told to.
 ///
 /// After an error it is at its end: what came before is right, but not all.
 pub struct PartReader {
@@ -32,6 +35,10 @@ pub struct PartReader {
     file: Box<dyn ObjectReader>,
     header: BlockHeader,
     header_bytes: Bytes,
+    /// Of the whole part, as it was written.
+    checksum: u64,
+    /// What is read at once, if it is more than a chunk.
+    batch_bytes: u64,
     next: usize,
     /// The chunk before which it ends.
     end: usize,
@@ -76,6 +83,8 @@ impl PartReader {
         };
         let header = check_header(&header_bytes, written, part).map_err(damaged)?;
         Ok(Self {
+            checksum: part.checksum,
+            batch_bytes: shared.objects.batch_bytes(),
             shared,
             object,
             partition,
@@ -88,6 +97,27 @@ impl PartReader {
             batch: Bytes::new(),
             ahead: None,
         })
+    }
+
+    /// Has it hold no more than `bytes_max` of the part, or the least it can do with: 256 KiB at once, or a chunk where
+    /// that is more, and as much on its way from a server. Smaller reads are more requests.
+    #[must_use]
+    pub fn within(self, bytes_max: u64) -> Self {
+        let batch_bytes = (bytes_max / self.batches()).max(BATCH_BYTES_MIN).min(self.batch_bytes);
+        Self { batch_bytes, ..self }
+    }
+
+    /// What it holds at most of the part.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        let chunks = self.header.chunks.iter();
+        let chunk = chunks.map(|chunk| u64::from(chunk.stored_len)).max().unwrap_or(0);
+        (self.batches() * self.batch_bytes.max(chunk)).min(self.header.stored_bytes())
+    }
+
+    /// One that is looked at, and one that is read meanwhile.
+    fn batches(&self) -> u64 {
+        if self.shared.objects.reads_ahead() { 2 } else { 1 }
     }
 
     /// Which partition it reads.
@@ -186,8 +216,13 @@ impl PartReader {
         Err(Error::WrongCodec { at: self.place(), expected, given })
     }
 
-    /// Reads to the end, and compares the checksum of the whole.
-    pub(crate) fn verify(mut self, expected: u64) -> Result<(), Error> {
+    /// Reads a part of which nothing was read to its end, decodes nothing, and compares everything that was recorded of
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::Part`] when it is not what was written, [`Error::Io`].
+    pub fn verify(mut self) -> Result<(), Error> {
+        let expected = self.checksum;
         let mut checksum = Xxh3Default::new();
         let mut index = 0;
         while let Some(chunk) = self.next() {
@@ -249,7 +284,7 @@ impl PartReader {
         let (mut end, mut next) = (offset, index);
         for info in self.header.chunks.iter().take(self.end).skip(index) {
             let chunk_end = end + u64::from(info.stored_len);
-            if end > offset && chunk_end - offset > self.shared.objects.batch_bytes() {
+            if end > offset && chunk_end - offset > self.batch_bytes {
                 break;
             }
             (end, next) = (chunk_end, next + 1);

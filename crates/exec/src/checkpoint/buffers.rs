@@ -3,11 +3,11 @@
 use larder_blockstore::format::CHUNK_BYTES_MAX;
 use larder_blockstore::memory::{Reservation, Scratch};
 use larder_blockstore::{MemoryManager, MemoryMode};
-use larder_checkpoint::{Attempt, Checkpoint, Error as CheckpointError, PartWriter};
+use larder_checkpoint::{Attempt, Checkpoint, Error as CheckpointError, PartReader, PartWriter};
 
 use crate::context::Context;
 
-/// The writers of all threads together are asked to hold no more than this part of the heap budget.
+/// The writers or readers of all threads together are asked to hold no more than this part of the heap budget.
 const BUDGET_PART: u64 = 4;
 /// Buffers grow in the accounts by so much at least.
 const STEP_BYTES: u64 = 64 << 10;
@@ -30,25 +30,33 @@ impl PartMemory {
         attempt: &Attempt,
         partition: u32,
     ) -> Result<(PartWriter, Buffers), CheckpointError> {
-        let budget = self.memory.snapshot().heap.budget_bytes;
-        let bytes_max = budget / BUDGET_PART / self.threads.max(1) as u64;
-        let part = attempt.part_within(partition, usize::try_from(bytes_max).unwrap_or(usize::MAX))?;
-        Ok((part, Buffers::new(&self.memory)))
+        let share = usize::try_from(self.share()).unwrap_or(usize::MAX);
+        Ok((attempt.part_within(partition, share)?, Buffers::new(&self.memory)))
     }
 
     /// Reads a part back that was written.
     pub(crate) fn verify(&self, attempt: &Attempt, partition: u32) -> Result<(), CheckpointError> {
+        let part = attempt.read_back(partition)?.within(self.share());
         let mut buffers = Buffers::new(&self.memory);
-        buffers.cover(attempt.verify_bytes_max(partition));
-        attempt.verify_part(partition)
+        buffers.cover(part.bytes_max());
+        part.verify()
     }
 
-    /// The buffers of whoever reads records of a part: the reader's, and a chunk of them decoded.
-    pub(crate) fn reading(&self, checkpoint: &Checkpoint, partition: u32) -> Buffers {
+    /// Opens a part to read records of it: what the reader holds, and a chunk of them decoded.
+    pub(crate) fn read(
+        &self,
+        checkpoint: &Checkpoint,
+        partition: u32,
+    ) -> Result<(PartReader, Buffers), CheckpointError> {
+        let part = checkpoint.read_part(partition)?.within(self.share());
         let mut buffers = Buffers::new(&self.memory);
-        let encoded = checkpoint.part_reader_bytes_max(partition);
-        buffers.cover(encoded + encoded.min(CHUNK_BYTES_MAX as u64));
-        buffers
+        buffers.cover(part.bytes_max() + part.bytes_max().min(CHUNK_BYTES_MAX as u64));
+        Ok((part, buffers))
+    }
+
+    /// What one of the writers or readers is asked to hold at most.
+    fn share(&self) -> u64 {
+        self.memory.snapshot().heap.budget_bytes / BUDGET_PART / self.threads.max(1) as u64
     }
 }
 

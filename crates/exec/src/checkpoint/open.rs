@@ -19,8 +19,8 @@ use crate::task::Task;
 
 pub(super) fn open_parts<T: Portable>(checkpoint: Checkpoint) -> Arc<OpenLeaf> {
     Arc::new(move |task: &Task, partition| {
-        let buffers = PartMemory::of(task.context()).reading(&checkpoint, partition);
-        let part = checkpoint.read_part(partition).map_err(Cause::from)?;
+        let (part, buffers) =
+            PartMemory::of(task.context()).read(&checkpoint, partition).map_err(Cause::from)?;
         let records = part.records::<T>(Arc::new(Bincode)).map_err(Cause::from)?;
         Ok(AnySource::flat(PartSource { records, _buffers: buffers }))
     })
