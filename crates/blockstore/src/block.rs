@@ -238,7 +238,8 @@ impl<T: 'static> Block<T> {
     /// The records one by one: by reference, or decoded as it goes.
     ///
     /// An error ends the iteration. Bytes were verified when the handle was made, so one means that the codec
-    /// disagrees with what it wrote, or that a disk that is not mapped has failed since.
+    /// disagrees with what it wrote, or that a disk that is not mapped has failed since; but those of a block on disk that is
+    /// more than a 16th of the heap budget, or 16 MiB, are verified as they are read.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
         Iter {
@@ -290,7 +291,8 @@ impl<T: 'static> Batches<'_, T> {
     ///
     /// # Errors
     /// [`Error::Decode`] when the codec disagrees with what it wrote, [`Error::Corrupt`] when a chunk does not
-    /// decompress. On a disk that is not mapped, which is read again here, also [`Error::Unreadable`].
+    /// decompress, or is damaged and is verified only here, being of a large block on disk. [`Error::Unreadable`] on a
+    /// disk that is not mapped, which is read here.
     pub fn next_batch(&mut self) -> Result<Option<&[T]>, Error> {
         self.cursor.next_batch(self.block)
     }

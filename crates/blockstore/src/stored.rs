@@ -65,7 +65,8 @@ impl<T: Send + Sync + 'static> StoredDataset<T> {
 
     /// The block, if it has a copy anywhere. Does not wait for one that is being written.
     ///
-    /// A block on disk is verified, and promoted to memory where its level says so and memory is granted.
+    /// A block on disk is verified, a large one as it is [read](Block::iter), and promoted to memory where its level says
+    /// so and memory is granted.
     ///
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Unreadable`] when the last copy turned out damaged; it is discarded, and the
