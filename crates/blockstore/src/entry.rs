@@ -57,8 +57,9 @@ impl<T: Send + Sync + 'static> Flight<T> {
     ///
     /// # Errors
     /// [`Error::ComputesItself`] when it would never be: the block is computed by this thread, or by one that waits,
-    /// perhaps through others, for a block that this one computes. Threads count that [said](crate::BlockWriter::computes_on_this_thread)
-    /// that they compute.
+    /// perhaps through others, for a block of the same store that this one computes. Threads count that
+    /// [said](crate::BlockWriter::computes_on_this_thread) that they compute, and wait here or in `get_or_compute`; tasks
+    /// that await do not.
     pub fn wait(self) -> Result<Option<Block<T>>, Error> {
         match self.waited(None)? {
             Poll::Ready(block) => Ok(block),
