@@ -167,14 +167,12 @@ impl PartReader {
         range: Range<u64>,
     ) -> Result<Records<T>, Error> {
         let records = self.header.records();
-        let invalid = |what: String| {
-            Err(Error::Invalid { reason: format!("{}: {what}", self.shared.address.join(&self.object)) })
-        };
         if range.start > range.end || range.end > records {
-            return invalid(format!("there are {records} records, not {}..{}", range.start, range.end));
+            let wrong = format!("there are {records} records, not {}..{}", range.start, range.end);
+            return Err(self.invalid(&wrong));
         }
         if self.next > 0 {
-            return invalid("a range of records is asked for before a chunk is read".to_owned());
+            return Err(self.invalid("a range of records is asked for before a chunk is read"));
         }
         let skip = self.narrow(&range);
         Records::start(self, codec, skip, range.end - range.start)
@@ -216,12 +214,15 @@ impl PartReader {
         Err(Error::WrongCodec { at: self.place(), expected, given })
     }
 
-    /// Reads a part of which nothing was read to its end, decodes nothing, and compares everything that was recorded of
-    /// it.
+    /// Reads the part to its end, decodes nothing, and compares everything that was recorded of it; to be called before a
+    /// chunk was read.
     ///
     /// # Errors
-    /// [`Error::Part`] when it is not what was written, [`Error::Io`].
+    /// [`Error::Part`] when it is not what was written, [`Error::Invalid`] when it was read from already, [`Error::Io`].
     pub fn verify(mut self) -> Result<(), Error> {
+        if self.next > 0 {
+            return Err(self.invalid("a part is verified before a chunk is read"));
+        }
         let expected = self.checksum;
         let mut checksum = Xxh3Default::new();
         let mut index = 0;
@@ -241,6 +242,10 @@ impl PartReader {
 
     pub(super) fn damaged(&self, source: PartError) -> Error {
         Error::Part { at: self.place(), partition: self.partition, source }
+    }
+
+    fn invalid(&self, what: &str) -> Error {
+        Error::Invalid { reason: format!("{}: {what}", self.shared.address.join(&self.object)) }
     }
 
     fn read_chunk(&mut self, index: usize) -> Result<Option<Chunk>, Error> {

@@ -277,6 +277,14 @@ fn a_range_of_records_reads_its_chunks_alone() {
         for range in [0..24, 24..24, 5..4] {
             assert!(matches!(read(range), Err(Error::Invalid { .. })));
         }
+        let begun = || {
+            let mut part = checkpoint.read_part(0).unwrap();
+            part.next().unwrap().unwrap();
+            part
+        };
+        let asked_late = begun().record_range::<u64>(Arc::new(Bincode), 0..1);
+        assert!(matches!(asked_late, Err(Error::Invalid { .. })));
+        assert!(matches!(begun().verify(), Err(Error::Invalid { .. })), "which is no damage");
         // Four records a chunk: damage the third chunk, records 8 to 11.
         let part = format!("{NAME}/{}", checkpoint.manifest().parts[0].path);
         let mut damaged = outside.get(&part);

@@ -14,7 +14,7 @@ use crate::data::Portable;
 use crate::error::{Cause, TaskError};
 use crate::task::Task;
 
-/// Records of so many bytes make a block, which is what a reader has mapped at a time: few where memory is short, so that
+/// Records of so many bytes make a block, which is what a reader has in memory at a time: few where memory is short, so that
 /// many runs can be read at once, and more where it is not, since each costs a write and a free.
 const BLOCK_BYTES_MIN: usize = 32 << 10;
 const BLOCK_BYTES_MAX: usize = 512 << 10;
@@ -70,7 +70,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// What reading it takes: a block that is mapped, and no more than that of records decoded from it.
+    /// What reading it takes: a block, and no more than that of records decoded from it.
     pub(crate) fn reader_bytes(&self) -> u64 {
         self.block_bytes.max(self.largest_bytes).saturating_mul(2) as u64
     }
