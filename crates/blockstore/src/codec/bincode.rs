@@ -23,12 +23,39 @@ const CONFIG: Configuration<LittleEndian, Fixint, Limit<RECORD_BYTES_MAX>> = ::b
     .with_fixed_int_encoding()
     .with_limit::<RECORD_BYTES_MAX>();
 
-struct ChunkWriter<'a>(&'a mut ChunkBuffer);
+/// Fields are gathered here and go to the chunk together: most are a few bytes long, and asking the chunk for room each time
+/// costs more than to write them.
+const GATHERED_BYTES: usize = 64;
+
+struct ChunkWriter<'a> {
+    chunk: &'a mut ChunkBuffer,
+    gathered: [u8; GATHERED_BYTES],
+    len: usize,
+}
+
+impl ChunkWriter<'_> {
+    fn flush(&mut self) {
+        self.chunk.extend_from_slice(self.gathered.get(..self.len).unwrap_or_default());
+        self.len = 0;
+    }
+
+    #[cold]
+    fn write_long(&mut self, bytes: &[u8]) {
+        self.flush();
+        self.chunk.extend_from_slice(bytes);
+    }
+}
 
 impl Writer for ChunkWriter<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.extend_from_slice(bytes);
+        match self.gathered.get_mut(self.len..self.len + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.write_long(bytes),
+        }
         Ok(())
     }
 }
@@ -40,8 +67,11 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
 
     #[inline]
     fn encode(&self, record: &T, out: &mut ChunkBuffer) -> Result<(), CodecError> {
-        ::bincode::serde::encode_into_writer(record, ChunkWriter(out), CONFIG)
-            .map_err(|e| CodecError::Encode { codec: CodecId::BINCODE, source: e.into() })
+        let mut writer = ChunkWriter { chunk: out, gathered: [0; GATHERED_BYTES], len: 0 };
+        ::bincode::serde::encode_into_writer(record, &mut writer, CONFIG)
+            .map_err(|e| CodecError::Encode { codec: CodecId::BINCODE, source: e.into() })?;
+        writer.flush();
+        Ok(())
     }
 
     #[inline]
@@ -53,6 +83,34 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
             }
             Err(e) => {
                 Err(CodecError::Decode { codec: CodecId::BINCODE, offset: input.offset(), source: e.into() })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_what_bincode_writes_however_long_the_fields_are() {
+        let text = |len| "ab".chars().cycle().take(len).collect::<String>();
+        for len in 0..3 * GATHERED_BYTES {
+            let record = (7_u8, text(len), len as u64, vec![(text(len / 2), 1_u16); 3]);
+            // With room for all, and for next to nothing.
+            for capacity in [1 << 12, 1] {
+                let mut buffer = ChunkBuffer::with_capacity(capacity);
+                Bincode.encode(&record, &mut buffer).unwrap();
+                if !buffer.end_record() {
+                    buffer.grow(1 << 12);
+                    assert!(buffer.end_record());
+                }
+                assert_eq!(
+                    buffer.finished(),
+                    ::bincode::serde::encode_to_vec(&record, CONFIG).unwrap(),
+                    "{len}"
+                );
             }
         }
     }
