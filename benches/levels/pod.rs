@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::records::{POD_BYTES, Reading, readings};
-use crate::stores::{fold, roomy};
+use crate::stores::roomy;
 
 const CHUNK_BYTES: usize = 4 << 20;
 
@@ -52,7 +52,7 @@ fn sum(records: &[Reading]) -> f64 {
 
 fn get_and_sum(dataset: &StoredDataset<Reading>) -> f64 {
     let block = dataset.get(0).expect("a sound block").expect("the block that was put");
-    fold(&block, 0.0, |sum, record| sum + record.value)
+    block.fold(0.0, |sum, record| sum + record.value).expect("a readable block")
 }
 
 /// Put: ours pushes a slice into the arena, bare copies into memory that was touched before. Read: ours sums over

@@ -12,7 +12,7 @@ use criterion::{BatchSize, BenchmarkGroup, Criterion};
 use larder_blockstore::{Block, StorageLevel, StoredDataset};
 
 use crate::records::{Sale, sales};
-use crate::stores::{fold, roomy};
+use crate::stores::roomy;
 
 /// The name of a level in the names of the cases: `put_ser`, `scan_ser`.
 const LEVELS: [(&str, StorageLevel); 6] = [
@@ -111,7 +111,7 @@ fn bench_scan(group: &mut BenchmarkGroup<'_, WallTime>, dataset: &StoredDataset<
     let expected: f64 = records.iter().map(|record| record.value).sum();
     let ours = || {
         let block = dataset.get(0).expect("a sound block").expect("the block that was put");
-        let sum = fold(&block, 0.0, |sum, record| sum + record.value);
+        let sum = block.fold(0.0, |sum, record| sum + record.value).expect("a readable block");
         assert!((sum - expected).abs() < 1.0);
     };
     group.bench_function("ours", |b| b.iter(ours));

@@ -202,8 +202,26 @@ impl<T> Block<T> {
 }
 
 impl<T: 'static> Block<T> {
+    /// Folds over the records in order: where they lie, or decoded one by one, each dropped before the next is decoded. The
+    /// fastest way to go through a block once.
+    ///
+    /// # Errors
+    /// As [`Batches::next_batch`]; `add` has then seen the records before the bad one.
+    ///
+    /// ```
+    /// # use larder_blockstore::{BlockStore, StorageLevel};
+    /// # let store = BlockStore::builder().memory(1 << 20).build()?;
+    /// # let words = store.dataset::<String>("words").level(StorageLevel::MEMORY_ONLY_SER).build()?;
+    /// # let block = words.get_or_compute(0, |out| (8..12).try_for_each(|n| out.push(n.to_string())))?;
+    /// assert_eq!(block.fold(0, |bytes, word| bytes + word.len())?, 6);
+    /// # Ok::<(), larder_blockstore::Error>(())
+    /// ```
+    pub fn fold<A>(&self, start: A, add: impl FnMut(A, &T) -> A) -> Result<A, Error> {
+        Cursor::default().fold(self, start, add)
+    }
+
     /// The records in order, a slice at a time: stored slices where there are any, else decoded batches of up to
-    /// 1,024. The fastest way to read a block.
+    /// 1,024.
     ///
     /// ```
     /// # use larder_blockstore::{BlockStore, StorageLevel};

@@ -158,6 +158,22 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// [`CodecError::Decode`] or [`CodecError::Truncated`].
     fn decode(&self, input: &mut ChunkReader<'_>) -> Result<T, CodecError>;
 
+    /// Reads the next `count` records, shows each and drops it before the next is read.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode); the records before the bad one were shown.
+    fn decode_each(
+        &self,
+        input: &mut ChunkReader<'_>,
+        count: usize,
+        each: &mut dyn FnMut(&T),
+    ) -> Result<(), CodecError> {
+        for _ in 0..count {
+            each(&self.decode(input)?);
+        }
+        Ok(())
+    }
+
     /// Reads the next `count` records and appends them to `out`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::manifest::Part;
+use crate::objects::Closing;
 use crate::store::Shared;
 use crate::{AttemptId, Checkpoint, Error, Manifest, PartReader, Spec, Step, layout};
 
@@ -66,7 +67,7 @@ enum PartState {
     /// A failed try may have left a file that could not be removed.
     Leftover,
     Writing,
-    Finished(Part),
+    Finished(Part, Option<Arc<dyn Closing>>),
 }
 
 impl Attempt {
@@ -104,7 +105,7 @@ impl Attempt {
     }
 
     /// Starts to write a partition's part. Each part is written once; one whose writer was dropped unfinished, or
-    /// failed, may be started again. An empty partition needs a part too.
+    /// failed, or that could not be [closed](Self::commit), may be started again. An empty partition needs a part too.
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is no such partition, its part is being written or finished, or the attempt is
@@ -121,6 +122,14 @@ impl Attempt {
     /// As [`part`](Self::part).
     pub fn part_within(&self, partition: u32, bytes_max: usize) -> Result<PartWriter, Error> {
         PartWriter::start(&self.inner, partition, bytes_max)
+    }
+
+    /// Whether a partition's part is finished: written, and durable.
+    #[must_use]
+    pub fn is_finished(&self, partition: u32) -> bool {
+        let parts = &self.inner.state.lock().parts;
+        let part = usize::try_from(partition).ok().and_then(|index| parts.get(index));
+        matches!(part, Some(PartState::Finished(..)))
     }
 
     /// Reads a finished part back to its end, decodes nothing, and compares it with what was written. A commit looks
@@ -153,7 +162,9 @@ impl Attempt {
     /// - [`Error::Conflict`] when another attempt has committed this generation, which stays as it is;
     /// - [`Error::Expired`] when the attempt has become too old;
     /// - [`Error::CommitUnknown`] when it may or may not be committed: call it again;
-    /// - [`Error::Io`] and [`Error::StorageFull`] when it is not.
+    /// - [`Error::Io`] and [`Error::StorageFull`] when it is not. On HDFS a finished part is closed while others are
+    ///   written, and a commit waits for the last. One that cannot be closed ([`Step::AwaitPart`]) is not
+    ///   [finished](Self::is_finished) any more: write it again.
     pub fn commit(&self) -> Result<Checkpoint, Error> {
         self.inner.commit()
     }
@@ -205,15 +216,42 @@ impl Inner {
         self.shared.run(Step::RemoveData, &dir, || self.shared.objects.remove_all(&dir))
     }
 
+    /// A finished part, once it is closed.
     fn finished(&self, partition: u32) -> Result<Part, Error> {
-        let parts = &self.state.lock().parts;
-        match usize::try_from(partition).ok().and_then(|index| parts.get(index)) {
-            Some(PartState::Finished(part)) => Ok(part.clone()),
-            _ => {
-                let reason = format!("part {partition} of {} is not finished", self.dataset);
-                Err(Error::Invalid { reason })
-            }
+        let state = {
+            let parts = &self.state.lock().parts;
+            usize::try_from(partition).ok().and_then(|index| parts.get(index)).cloned()
+        };
+        let Some(PartState::Finished(part, closing)) = state else {
+            let what = match state {
+                Some(PartState::Leftover) => "has failed: write it again",
+                _ => "is not finished",
+            };
+            return Err(Error::Invalid { reason: format!("part {partition} of {} {what}", self.dataset) });
+        };
+        if let Some(closing) = closing {
+            self.closed(partition, &part, &closing)?;
         }
+        Ok(part)
+    }
+
+    /// Waits until a part is closed. One that could not be has to be written anew.
+    fn closed(&self, partition: u32, part: &Part, closing: &Arc<dyn Closing>) -> Result<(), Error> {
+        let (step, object) = (Step::AwaitPart, self.part_object(partition));
+        let closed = self.shared.steps.run(step, &object, || closing.wait());
+        let mut state = self.state.lock();
+        let slot = usize::try_from(partition).ok().and_then(|index| state.parts.get_mut(index));
+        // Others may have waited too, and the part be written anew by now.
+        if let Some(slot) = slot
+            && matches!(slot, PartState::Finished(_, Some(found)) if Arc::ptr_eq(found, closing))
+        {
+            *slot = match &closed {
+                Ok(()) => PartState::Finished(part.clone(), None),
+                Err(_) => PartState::Leftover,
+            };
+        }
+        drop(state);
+        closed.map_err(|e| Error::io(self.shared.place(step, &object), Some(part.bytes), e))
     }
 
     /// A part's path below the store's address.

@@ -94,14 +94,21 @@ pub(crate) trait ObjectWriter: Send {
     /// Hands over bytes, without copying them. They are written when the next ones come, or on close.
     fn write(&mut self, bytes: Bytes) -> io::Result<()>;
 
-    /// Writes what is left and makes the bytes durable.
-    fn close(&mut self) -> io::Result<()>;
+    /// Writes what is left and makes the bytes durable. Where it then takes a while until they are all seen, that goes
+    /// on by itself.
+    fn close(&mut self) -> io::Result<Option<Box<dyn Closing>>>;
 
     /// Lets go of what the backend holds for an unfinished object. A file may stay, which the caller removes.
     fn abort(&mut self) -> io::Result<()>;
 
     /// What it holds at most of what it was given.
     fn bytes_max(&self) -> usize;
+}
+
+/// An object whose bytes are durable, and that is being closed.
+pub(crate) trait Closing: fmt::Debug + Send + Sync {
+    /// Waits until it is closed. May be called again, and by several at once: all are told the same.
+    fn wait(&self) -> io::Result<()>;
 }
 
 /// Reads from one object.
@@ -126,6 +133,13 @@ pub(crate) trait ReadAhead: Send + Sync {
 impl ReadAhead for crate::runtime::Background<Bytes> {
     fn wait(self: Box<Self>) -> io::Result<Bytes> {
         Self::wait(*self)
+    }
+}
+
+#[cfg(feature = "hdfs")]
+impl Closing for crate::runtime::Ending {
+    fn wait(&self) -> io::Result<()> {
+        Self::wait(self)
     }
 }
 

@@ -36,7 +36,7 @@ impl Default for Patience {
 }
 
 /// What a server did not do, in words for people.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: io::ErrorKind,
     pub(crate) message: String,

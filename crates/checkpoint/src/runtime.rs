@@ -9,6 +9,9 @@ use std::thread::Thread;
 
 use tokio::runtime::{Builder, Runtime};
 
+#[cfg(feature = "hdfs")]
+use crate::retry::Failure;
+
 const WORKERS: usize = 2;
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -76,6 +79,31 @@ impl<T: Send + 'static> Background<T> {
 impl<T> Drop for Background<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// A task of the runtime that ends by itself, and whose end any number may wait for.
+#[cfg(feature = "hdfs")]
+#[derive(Debug)]
+pub(crate) struct Ending(tokio::sync::watch::Receiver<Option<Result<(), Failure>>>);
+
+#[cfg(feature = "hdfs")]
+impl Ending {
+    pub(crate) fn start(
+        future: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (tell, told) = tokio::sync::watch::channel(None);
+        drop(runtime()?.spawn(async move { tell.send(Some(future.await)) }));
+        Ok(Self(told))
+    }
+
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        let mut told = self.0.clone();
+        block_on(async move {
+            // One that panicked tells nobody, but its end of the channel is gone.
+            let ended = told.wait_for(Option::is_some).await.map_err(io::Error::other)?;
+            ended.clone().unwrap_or(Ok(())).map_err(io::Error::from)
+        })
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Step {
     WriteHeader,
     /// Closes a part, which makes its bytes durable.
     ClosePart,
+    /// Waits until a part is closed whose bytes are durable: on HDFS that goes on while others are written.
+    AwaitPart,
     /// Compares the lengths of all parts with what was written, by one listing.
     CheckPart,
     /// Makes the names of the attempt's parts durable.
@@ -74,6 +76,7 @@ impl fmt::Display for Step {
             Self::WriteChunk => "write a chunk of",
             Self::WriteHeader => "write the header of",
             Self::ClosePart => "sync and close",
+            Self::AwaitPart => "close",
             Self::CheckPart => "check the lengths of the parts in",
             Self::SyncDirectories => "sync the directories of",
             Self::WriteManifest => "write a temporary manifest for",

@@ -79,6 +79,13 @@ fn check<T: Debug + PartialEq + 'static>(codec: impl Codec<T> + Copy, data: &[u8
     let whole = codec.decode_into(&mut reader, records.len(), &mut together);
     assert!(whole.is_ok() && reader.offset() == read, "{whole:?}");
     assert_eq!(format!("{together:?}"), format!("{records:?}"));
+    // And shown one by one.
+    let mut reader = ChunkReader::at(&chunk, 0);
+    let mut shown = Vec::new();
+    let whole =
+        codec.decode_each(&mut reader, records.len(), &mut |record| shown.push(format!("{record:?}")));
+    assert!(whole.is_ok() && reader.offset() == read, "{whole:?}");
+    assert_eq!(format!("[{}]", shown.join(", ")), format!("{records:?}"));
     let _ = codec.decode_into(&mut reader, RECORDS_MAX, &mut together);
 }
 

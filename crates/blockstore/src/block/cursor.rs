@@ -70,19 +70,53 @@ impl<T: 'static> Cursor<T> {
         if !self.open(block)? {
             return Ok(None);
         }
-        let codec = &block.facts().kind.codec;
-        if self.offset == 0
-            && self.wanted_of(self.records_left) == self.records_left
-            && codec.view(&self.raw).is_some_and(|view| view.len() == self.records_left)
-        {
-            self.wanted -= self.records_left as u64;
-            self.records_left = 0;
-            self.offset = self.raw.len();
-            return Ok(codec.view(&self.raw));
+        if self.skip_viewed(block) {
+            return Ok(block.facts().kind.codec.view(&self.raw));
         }
         self.batch.clear();
         self.decode(block, self.wanted_of(self.records_left).min(BATCH_RECORDS))?;
         Ok(Some(&self.batch))
+    }
+
+    /// Folds over the records from here on, of which bytes are decoded one by one.
+    pub(super) fn fold<A>(
+        mut self,
+        block: &Block<T>,
+        mut so_far: A,
+        mut add: impl FnMut(A, &T) -> A,
+    ) -> Result<A, Error> {
+        if let Some(runs) = block.runs() {
+            while let Some(slice) = self.next_slice(runs, usize::MAX) {
+                so_far = slice.iter().fold(so_far, &mut add);
+            }
+            return Ok(so_far);
+        }
+        let mut folded = Some(so_far);
+        while self.open(block)? {
+            if self.skip_viewed(block) {
+                let view = block.facts().kind.codec.view(&self.raw).unwrap_or_default();
+                folded = folded.map(|so_far| view.iter().fold(so_far, &mut add));
+            } else {
+                let count = self.wanted_of(self.records_left);
+                let add = |record: &T| folded = folded.take().map(|so_far| add(so_far, record));
+                self.decode_each(block, count, add)?;
+            }
+        }
+        // A closure that panicked took it, but then nobody gets here.
+        folded.ok_or_else(|| block.decode_error(self.next, CodecError::RecordCount { asked: 1, decoded: 0 }))
+    }
+
+    /// Goes past the open chunk, if all of it is left and can be viewed in place; whether it can.
+    fn skip_viewed(&mut self, block: &Block<T>) -> bool {
+        let can_be = self.offset == 0
+            && self.wanted_of(self.records_left) == self.records_left
+            && block.facts().kind.codec.view(&self.raw).is_some_and(|view| view.len() == self.records_left);
+        if can_be {
+            self.wanted -= self.records_left as u64;
+            self.records_left = 0;
+            self.offset = self.raw.len();
+        }
+        can_be
     }
 
     /// The next records of runs of values, where they lie.
@@ -150,19 +184,39 @@ impl<T: 'static> Cursor<T> {
     fn decode(&mut self, block: &Block<T>, count: usize) -> Result<(), Error> {
         let mut reader = ChunkReader::at(&self.raw, self.offset);
         let before = self.batch.len();
-        block
-            .facts()
-            .kind
-            .codec
-            .decode_into(&mut reader, count, &mut self.batch)
-            .map_err(|e| block.decode_error(self.next - 1, e))?;
+        let done = block.facts().kind.codec.decode_into(&mut reader, count, &mut self.batch);
         let decoded = self.batch.len() - before.min(self.batch.len());
-        if decoded != count {
-            return Err(block.decode_error(self.next - 1, CodecError::RecordCount { asked: count, decoded }));
+        let offset = done.map(|()| reader.offset());
+        self.pass(block, (count, decoded), offset)
+    }
+
+    /// Decodes records of the open chunk, no more than are left in it, and drops each when it was looked at.
+    fn decode_each(&mut self, block: &Block<T>, count: usize, mut each: impl FnMut(&T)) -> Result<(), Error> {
+        let mut reader = ChunkReader::at(&self.raw, self.offset);
+        let mut decoded = 0;
+        let done = block.facts().kind.codec.decode_each(&mut reader, count, &mut |record| {
+            decoded += 1;
+            each(record);
+        });
+        let offset = done.map(|()| reader.offset());
+        self.pass(block, (count, decoded), offset)
+    }
+
+    /// Goes past records of the open chunk: so many were asked for, so many decoded, up to an offset.
+    fn pass(
+        &mut self,
+        block: &Block<T>,
+        (asked, decoded): (usize, usize),
+        offset: Result<usize, CodecError>,
+    ) -> Result<(), Error> {
+        let failed = |error| Err(block.decode_error(self.next - 1, error));
+        match offset {
+            Err(e) => return failed(e),
+            Ok(_) if decoded != asked => return failed(CodecError::RecordCount { asked, decoded }),
+            Ok(offset) => self.offset = offset,
         }
-        self.offset = reader.offset();
-        self.records_left -= count;
-        self.wanted = self.wanted.saturating_sub(count as u64);
+        self.records_left -= asked;
+        self.wanted = self.wanted.saturating_sub(asked as u64);
         let left = self.raw.len() - self.offset;
         if self.records_left == 0 && left > 0 {
             return Err(block.decode_error(self.next - 1, CodecError::TrailingBytes { bytes: left }));

@@ -74,18 +74,70 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
         Ok(())
     }
 
-    #[inline]
     fn decode(&self, input: &mut ChunkReader<'_>) -> Result<T, CodecError> {
-        match ::bincode::serde::decode_from_slice(input.remaining(), CONFIG) {
-            Ok((record, used)) => {
-                input.advance(used);
-                Ok(record)
+        let mut record = None;
+        decode_run(input, 1, &mut Sink::One(&mut record))?;
+        record.ok_or(CodecError::RecordCount { asked: 1, decoded: 0 })
+    }
+
+    fn decode_into(
+        &self,
+        input: &mut ChunkReader<'_>,
+        count: usize,
+        out: &mut Vec<T>,
+    ) -> Result<(), CodecError> {
+        decode_run(input, count, &mut Sink::Many(out))
+    }
+
+    fn decode_each(
+        &self,
+        input: &mut ChunkReader<'_>,
+        count: usize,
+        each: &mut dyn FnMut(&T),
+    ) -> Result<(), CodecError> {
+        decode_run(input, count, &mut Sink::Each(each))
+    }
+}
+
+/// What becomes of decoded records.
+enum Sink<'a, T> {
+    One(&'a mut Option<T>),
+    Many(&'a mut Vec<T>),
+    Each(&'a mut dyn FnMut(&T)),
+}
+
+/// Decodes records one after the other. The only place that calls bincode for it, so that its code becomes part of the
+/// loop.
+#[inline(never)]
+fn decode_run<T: DeserializeOwned>(
+    input: &mut ChunkReader<'_>,
+    count: usize,
+    sink: &mut Sink<'_, T>,
+) -> Result<(), CodecError> {
+    let mut rest = input.remaining();
+    for _ in 0..count {
+        let decoded = ::bincode::serde::decode_from_slice::<T, _>(rest, CONFIG);
+        if let Ok((record, used)) = &decoded {
+            rest = rest.get(*used..).unwrap_or_default();
+            // Where it was put together: to move it waits for its fields, which were stored one by one just now.
+            if let Sink::Each(each) = sink {
+                each(record);
+                continue;
             }
-            Err(e) => {
-                Err(CodecError::Decode { codec: CodecId::BINCODE, offset: input.offset(), source: e.into() })
+        }
+        match (decoded, &mut *sink) {
+            (Ok((record, _)), Sink::Many(records)) => records.push(record),
+            (Ok((record, _)), Sink::One(place)) => **place = Some(record),
+            (Ok(_), Sink::Each(_)) => {}
+            (Err(e), _) => {
+                input.advance(input.remaining().len() - rest.len());
+                let source = e.into();
+                return Err(CodecError::Decode { codec: CodecId::BINCODE, offset: input.offset(), source });
             }
         }
     }
+    input.advance(input.remaining().len() - rest.len());
+    Ok(())
 }
 
 #[cfg(test)]

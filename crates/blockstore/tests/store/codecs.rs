@@ -44,6 +44,10 @@ fn plain_old_data_is_viewed_in_its_chunks_and_never_copied() {
                 seen.extend_from_slice(batch);
             }
             assert_eq!(seen, points(1_000), "{level}");
+            let mut folded = Vec::new();
+            block.fold((), |(), point| folded.push(std::ptr::from_ref(point).cast())).unwrap();
+            assert_eq!(folded.len(), 1_000, "{level}");
+            assert!(addresses(&block).iter().all(|batch| folded.contains(batch)), "{level}");
             if level.uses_disk() && level.uses_memory() {
                 drop(block);
                 dataset.evict(0).unwrap();

@@ -6,10 +6,15 @@ use larder_blockstore::{BlockStore, StorageLevel};
 
 use crate::support::{World, all_levels, put, read, record, stored};
 
-fn three_ways(block: &larder_blockstore::Block<Vec<u8>>, expected: &[Vec<u8>], what: &str) {
+fn every_way(block: &larder_blockstore::Block<Vec<u8>>, expected: &[Vec<u8>], what: &str) {
     assert_eq!(block.len(), expected.len() as u64, "{what}");
     assert_eq!(block.is_empty(), expected.is_empty(), "{what}");
     assert_eq!(read(block), expected, "{what}");
+    let folded = block.fold(Vec::new(), |mut records, record| {
+        records.push(record.clone());
+        records
+    });
+    assert_eq!(folded.unwrap(), expected, "{what}");
     assert_eq!(block.clone().into_records().map(Result::unwrap).collect::<Vec<_>>(), expected, "{what}");
     let mut batches = block.batches();
     let mut batched = Vec::new();
@@ -54,13 +59,13 @@ fn blocks_of_every_shape_come_back_from_every_tier_with_and_without_compression(
             for (name, records) in &shapes {
                 let what = format!("{name}, {level}, {compression}");
                 let dataset = world.store.dataset("d").level(level).compression(compression).build().unwrap();
-                three_ways(&put(&dataset, 0, records.clone()).unwrap(), records, &what);
+                every_way(&put(&dataset, 0, records.clone()).unwrap(), records, &what);
                 assert!(dataset.contains(0), "{what}");
                 if level.uses_disk() {
                     dataset.evict(0).unwrap();
-                    three_ways(&dataset.get(0).unwrap().unwrap(), records, &what);
+                    every_way(&dataset.get(0).unwrap().unwrap(), records, &what);
                 }
-                three_ways(&dataset.get(0).unwrap().unwrap(), records, &what);
+                every_way(&dataset.get(0).unwrap().unwrap(), records, &what);
             }
         }
     }
@@ -122,6 +127,7 @@ fn records_of_no_size_are_counted_and_come_back_at_every_level() {
                     batched += batch.len();
                 }
                 assert_eq!(batched, count, "{level}");
+                assert_eq!(block.fold(0, |count, ()| count + 1).unwrap(), count, "{level}");
             }
         }
     }

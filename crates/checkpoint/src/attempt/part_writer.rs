@@ -141,10 +141,13 @@ impl PartWriter {
         let header = self.header.encode();
         let header_checksum = xxh3_64(&header);
         self.append(Step::WriteHeader, header.into())?;
-        if let File::Writing(file) = &mut self.file {
-            let closed = self.attempt.shared.steps.run(Step::ClosePart, &self.object, || file.close());
-            closed.map_err(|e| self.failed(Step::ClosePart, e))?;
-        }
+        let closing = match &mut self.file {
+            File::Writing(file) => {
+                let closed = self.attempt.shared.steps.run(Step::ClosePart, &self.object, || file.close());
+                closed.map_err(|e| self.failed(Step::ClosePart, e))?
+            }
+            _ => None,
+        };
         self.file = File::Closed;
         let part = Part {
             path: layout::part(self.attempt.id, self.partition, self.attempt.spec.partitions),
@@ -153,7 +156,7 @@ impl PartWriter {
             checksum: self.checksum.digest(),
             header_checksum,
         };
-        self.attempt.release(self.partition, PartState::Finished(part));
+        self.attempt.release(self.partition, PartState::Finished(part, closing.map(Arc::from)));
         Ok(())
     }
 
@@ -244,7 +247,7 @@ impl Inner {
                 return Ok(leftover);
             }
             Some(PartState::Writing) => "is being written".to_owned(),
-            Some(PartState::Finished(_)) => "is finished".to_owned(),
+            Some(PartState::Finished(..)) => "is finished".to_owned(),
             None => format!("does not exist: there are {}", self.spec.partitions),
         };
         drop(state);

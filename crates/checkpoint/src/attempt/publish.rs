@@ -19,6 +19,7 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
 
 impl Inner {
     pub(super) fn commit(&self) -> Result<Checkpoint, Error> {
+        self.close_parts()?;
         let (manifest, before) = self.start_commit()?;
         let mut unknown = before == Phase::Unknown;
         let result = match before {
@@ -41,6 +42,19 @@ impl Inner {
         Ok(Checkpoint::new(Arc::clone(&self.shared), Manifest::clone(&manifest)))
     }
 
+    /// Waits for the parts that are being closed.
+    fn close_parts(&self) -> Result<(), Error> {
+        let closing: Vec<u32> = {
+            let state = self.state.lock();
+            let parts = (0..).zip(&state.parts);
+            parts
+                .filter(|(_, part)| matches!(part, PartState::Finished(_, Some(_))))
+                .map(|(part, _)| part)
+                .collect()
+        };
+        closing.into_iter().try_for_each(|partition| self.finished(partition).map(drop))
+    }
+
     /// Enters the committing phase; gives the manifest and the phase before.
     fn start_commit(&self) -> Result<(Arc<Manifest>, Phase), Error> {
         let mut state = self.state.lock();
@@ -50,7 +64,7 @@ impl Inner {
             return Err(self.over(before));
         }
         let finished = |part: &PartState| match part {
-            PartState::Finished(part) => Some(part.clone()),
+            PartState::Finished(part, None) => Some(part.clone()),
             _ => None,
         };
         let parts: Vec<Part> = state.parts.iter().filter_map(finished).collect();

@@ -18,7 +18,7 @@ use opendal::{ErrorKind, Operator};
 use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects, entries_of};
+use super::{Closing, Entry, ObjectReader, ObjectWriter, Objects, entries_of};
 use crate::files::{Change, Files};
 use crate::runtime::block_on;
 
@@ -144,8 +144,9 @@ impl ObjectWriter for FileWriter {
         Ok(())
     }
 
-    fn close(&mut self) -> io::Result<()> {
-        self.files.sync(&self.path, &self.file)
+    fn close(&mut self) -> io::Result<Option<Box<dyn Closing>>> {
+        self.files.sync(&self.path, &self.file)?;
+        Ok(None)
     }
 
     /// A file system holds nothing but the file.

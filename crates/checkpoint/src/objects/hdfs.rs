@@ -17,10 +17,10 @@ use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions};
 use larder_blockstore::format::CHUNK_BYTES_MAX;
 use parking_lot::Mutex;
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, below};
+use super::{Closing, Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, below};
 use crate::address::with_port;
 use crate::retry::{Failure, Patience};
-use crate::runtime::{Background, block_on};
+use crate::runtime::{Background, Ending, block_on};
 use crate::settings::Settings;
 
 /// Every read asks a data node for a stream of its own, so it should be worth it.
@@ -225,13 +225,18 @@ impl From<HdfsError> for Failure {
     }
 }
 
-/// Makes the last block of a file durable on every data node of its pipeline, and closes the file.
-pub(crate) async fn sync_and_close(file: &mut FileWriter) -> Result<(), Failure> {
+/// Makes the last block of a file durable on every data node of its pipeline.
+async fn sync(file: &mut FileWriter) -> Result<(), Failure> {
     match file.hsync().await {
         // Striped files know no sync; closing them is all there is.
-        Err(HdfsError::UnsupportedFeature(_)) => {}
-        synced => synced.map_err(|e| failure(&e))?,
+        Err(HdfsError::UnsupportedFeature(_)) => Ok(()),
+        synced => synced.map_err(|e| failure(&e)),
     }
+}
+
+/// Makes the last block of a file durable, and closes the file.
+pub(crate) async fn sync_and_close(file: &mut FileWriter) -> Result<(), Failure> {
+    sync(file).await?;
     file.close().await.map_err(|e| failure(&e))
 }
 
@@ -251,7 +256,7 @@ impl Objects for HdfsObjects {
     fn write(&self, path: &str, bytes: Bytes) -> io::Result<()> {
         let mut file = Stream { patience: self.0.patience, file: Some(self.0.create(path, true)?) };
         file.write(bytes)?;
-        file.close()
+        file.close()?.map_or(Ok(()), |closing| closing.wait())
     }
 
     fn len(&self, path: &str) -> io::Result<u64> {
@@ -315,9 +320,14 @@ impl ObjectWriter for Stream {
         patience.once(async { file.write_bytes(bytes).await.map(drop).map_err(|e| failure(&e)) })
     }
 
-    fn close(&mut self) -> io::Result<()> {
+    /// Closing the file takes half a second where the name node has not heard of its last block yet: the client asks
+    /// at once, and then pauses for so long. A thread that writes parts does not.
+    fn close(&mut self) -> io::Result<Option<Box<dyn Closing>>> {
         let patience = self.patience;
-        patience.once(sync_and_close(self.file()?))
+        patience.once(sync(self.file()?))?;
+        let mut file = self.file.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let close = async move { patience.request(file.close()).await };
+        Ok(Some(Box::new(Ending::start(close)?)))
     }
 
     fn abort(&mut self) -> io::Result<()> {

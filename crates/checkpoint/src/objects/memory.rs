@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
-use super::{Entry, ObjectReader, ObjectWriter, Objects};
+use super::{Closing, Entry, ObjectReader, ObjectWriter, Objects};
 
 const BATCH_BYTES: u64 = 2 << 20;
 
@@ -140,9 +140,9 @@ impl ObjectWriter for Unwritten {
         Ok(())
     }
 
-    fn close(&mut self) -> io::Result<()> {
+    fn close(&mut self) -> io::Result<Option<Box<dyn Closing>>> {
         self.memory.put(&self.path, std::mem::take(&mut self.bytes).freeze());
-        Ok(())
+        Ok(None)
     }
 
     fn abort(&mut self) -> io::Result<()> {

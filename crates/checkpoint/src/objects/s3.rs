@@ -18,7 +18,7 @@ use opendal::options::WriteOptions;
 use opendal::{ErrorKind, Operator};
 
 use self::uploads::Uploads;
-use super::{Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, Unfinished, entries_of};
+use super::{Closing, Entry, ObjectReader, ObjectWriter, Objects, ReadAhead, Unfinished, entries_of};
 use crate::retry::{Failure, PAUSE_MAX, Patience};
 use crate::runtime::{Background, block_on};
 use crate::settings::{CHUNK_BYTES_MIN, Settings, from_environment};
@@ -338,9 +338,9 @@ impl ObjectWriter for Upload {
         s3.patience.in_total(async { writer.write(bytes).await.map_err(|e| s3.failure(&e)) })
     }
 
-    fn close(&mut self) -> io::Result<()> {
+    fn close(&mut self) -> io::Result<Option<Box<dyn Closing>>> {
         let Self { s3, writer, .. } = self;
-        s3.patience.in_total(async { writer.close().await.map(drop).map_err(|e| s3.failure(&e)) })
+        s3.patience.in_total(async { writer.close().await.map(|_| None).map_err(|e| s3.failure(&e)) })
     }
 
     fn abort(&mut self) -> io::Result<()> {

@@ -149,7 +149,7 @@ fn letter(kind: Kind, occurrences: &[usize], fault: Fault) -> char {
 type Table = BTreeMap<(usize, String), BTreeMap<&'static str, String>>;
 
 /// The rows of the table in the order of a write.
-const ROWS: [Step; 17] = [
+const ROWS: [Step; 18] = [
     Step::ListCommits,
     Step::CreateDirectories,
     Step::Probe,
@@ -157,6 +157,7 @@ const ROWS: [Step; 17] = [
     Step::WriteChunk,
     Step::WriteHeader,
     Step::ClosePart,
+    Step::AwaitPart,
     Step::CheckPart,
     Step::SyncDirectories,
     Step::WriteManifest,

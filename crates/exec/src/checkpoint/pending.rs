@@ -201,14 +201,8 @@ impl<T: Portable> Pending<T> {
     fn write(&self, context: &Context, node: &Arc<Node>) -> Result<CheckpointInfo, Error> {
         let _for_it = WorksFor::job(&self.request.job);
         let attempt = self.attempt.lock().clone().ok_or(Error::Cancelled)?;
-        let missing: Vec<u32> = {
-            let states = &self.parts.lock().states;
-            (0..)
-                .zip(states)
-                .filter(|(_, state)| **state != PartState::Written)
-                .map(|(part, _)| part)
-                .collect()
-        };
+        let all: Vec<u32> = (0..node.partitions()).collect();
+        let missing: Vec<u32> = all.iter().copied().filter(|&part| !attempt.is_finished(part)).collect();
         context.run_job(self.dataset, &missing, &|task, partition, pipeline| {
             write_part::<T>(&attempt, task, node, partition, pipeline)?;
             if let Some(state) = self.parts.lock().states.get_mut(partition as usize) {
@@ -216,7 +210,6 @@ impl<T: Portable> Pending<T> {
             }
             Ok(())
         })?;
-        let all: Vec<u32> = (0..node.partitions()).collect();
         let memory = PartMemory::of(context);
         context.run_tasks(self.dataset, &all, &|task| {
             Ok(memory.verify(&attempt, task.partition()).map_err(Cause::from)?)
