@@ -206,6 +206,26 @@ pub trait Codec<T>: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Appends records one by one, until one does not fit, which then waits in the overflow. Counts those that do.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), for the record after those that were counted.
+    fn encode_run(
+        &self,
+        records: &[T],
+        out: &mut ChunkBuffer,
+        fitting: &mut usize,
+    ) -> Result<(), CodecError> {
+        for record in records {
+            self.encode(record, out)?;
+            if !out.end_record() {
+                break;
+            }
+            *fitting += 1;
+        }
+        Ok(())
+    }
+
     /// The records of an uncompressed chunk, in place, where their bytes are the records themselves.
     fn view<'a>(&self, chunk: &'a [u8]) -> Option<&'a [T]> {
         let _ = chunk;

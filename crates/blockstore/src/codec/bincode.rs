@@ -23,41 +23,55 @@ const CONFIG: Configuration<LittleEndian, Fixint, Limit<RECORD_BYTES_MAX>> = ::b
     .with_fixed_int_encoding()
     .with_limit::<RECORD_BYTES_MAX>();
 
-/// Fields are gathered here and go to the chunk together: most are a few bytes long, and asking the chunk for room each time
-/// costs more than to write them.
-const GATHERED_BYTES: usize = 64;
-
-struct ChunkWriter<'a> {
-    chunk: &'a mut ChunkBuffer,
-    gathered: [u8; GATHERED_BYTES],
-    len: usize,
+/// Writes fields where they stay. To ask the chunk for room for each costs more than to write them: most are a few bytes
+/// long.
+struct WindowWriter<'a> {
+    left: &'a mut [u8],
+    is_full: bool,
 }
 
-impl ChunkWriter<'_> {
-    fn flush(&mut self) {
-        self.chunk.extend_from_slice(self.gathered.get(..self.len).unwrap_or_default());
-        self.len = 0;
+impl Writer for WindowWriter<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        match std::mem::take(&mut self.left).split_at_mut_checked(bytes.len()) {
+            Some((place, left)) => {
+                place.copy_from_slice(bytes);
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                self.is_full = true;
+                Err(EncodeError::UnexpectedEnd)
+            }
+        }
     }
+}
 
-    #[cold]
-    fn write_long(&mut self, bytes: &[u8]) {
-        self.flush();
-        self.chunk.extend_from_slice(bytes);
-    }
+/// Writes fields of a record that is longer than the window.
+struct ChunkWriter<'a> {
+    chunk: &'a mut ChunkBuffer,
+    bytes: usize,
 }
 
 impl Writer for ChunkWriter<'_> {
-    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        match self.gathered.get_mut(self.len..self.len + bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len += bytes.len();
-            }
-            None => self.write_long(bytes),
-        }
+        self.chunk.extend_from_slice(bytes);
+        self.bytes += bytes.len();
         Ok(())
     }
+}
+
+fn encode_error(error: EncodeError) -> CodecError {
+    CodecError::Encode { codec: CodecId::BINCODE, source: error.into() }
+}
+
+#[cold]
+fn encode_long<T: Serialize>(record: &T, out: &mut ChunkBuffer) -> Result<(), CodecError> {
+    let mut writer = ChunkWriter { chunk: out, bytes: 0 };
+    ::bincode::serde::encode_into_writer(record, &mut writer, CONFIG).map_err(encode_error)?;
+    let bytes = writer.bytes;
+    out.widen_window(bytes);
+    Ok(())
 }
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
@@ -67,11 +81,18 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
 
     #[inline]
     fn encode(&self, record: &T, out: &mut ChunkBuffer) -> Result<(), CodecError> {
-        let mut writer = ChunkWriter { chunk: out, gathered: [0; GATHERED_BYTES], len: 0 };
-        ::bincode::serde::encode_into_writer(record, &mut writer, CONFIG)
-            .map_err(|e| CodecError::Encode { codec: CodecId::BINCODE, source: e.into() })?;
-        writer.flush();
-        Ok(())
+        let window = out.window();
+        let bytes = window.len();
+        let mut writer = WindowWriter { left: window, is_full: false };
+        match ::bincode::serde::encode_into_writer(record, &mut writer, CONFIG) {
+            Ok(()) => {
+                let written = bytes - writer.left.len();
+                out.keep(written);
+                Ok(())
+            }
+            Err(_) if writer.is_full => encode_long(record, out),
+            Err(e) => Err(encode_error(e)),
+        }
     }
 
     fn decode(&self, input: &mut ChunkReader<'_>) -> Result<T, CodecError> {
@@ -148,14 +169,14 @@ mod tests {
     #[test]
     fn writes_what_bincode_writes_however_long_the_fields_are() {
         let text = |len| "ab".chars().cycle().take(len).collect::<String>();
-        for len in 0..3 * GATHERED_BYTES {
+        for len in (0..200).chain([500, 511, 512, 513, 4_000, 5_000]) {
             let record = (7_u8, text(len), len as u64, vec![(text(len / 2), 1_u16); 3]);
             // With room for all, and for next to nothing.
-            for capacity in [1 << 12, 1] {
+            for capacity in [1 << 16, 1] {
                 let mut buffer = ChunkBuffer::with_capacity(capacity);
                 Bincode.encode(&record, &mut buffer).unwrap();
                 if !buffer.end_record() {
-                    buffer.grow(1 << 12);
+                    buffer.grow(1 << 16);
                     assert!(buffer.end_record());
                 }
                 assert_eq!(

@@ -20,48 +20,91 @@ pub struct ChunkBuffer {
     overflow: Vec<u8>,
     overflow_len: usize,
     overflow_max: usize,
+    /// How much a window has at least.
+    window_bytes: usize,
 }
+
+/// What is opened at first for records to be written in place, and by how much more than asked for: it is zeroed before.
+const WINDOW_BYTES: usize = 512;
+const WINDOWS: usize = 2;
 
 /// Where the bytes lie.
 #[derive(Debug)]
 enum Room {
-    Heap(Vec<u8>),
-    Arena { extent: ExtentMut, len: usize },
+    /// Of those in the vector the first `len` are written; the others are a window that is open.
+    Heap {
+        bytes: Vec<u8>,
+        len: usize,
+    },
+    Arena {
+        extent: ExtentMut,
+        len: usize,
+    },
 }
 
 impl Room {
+    fn heap(capacity: usize) -> Self {
+        Self::Heap { bytes: Vec::with_capacity(capacity), len: 0 }
+    }
+
     fn len(&self) -> usize {
         match self {
-            Self::Heap(bytes) => bytes.len(),
-            Self::Arena { len, .. } => *len,
+            Self::Heap { len, .. } | Self::Arena { len, .. } => *len,
         }
     }
 
     /// Appends bytes for which there is room.
     #[inline]
-    fn append(&mut self, bytes: &[u8]) {
+    fn append(&mut self, more: &[u8]) {
+        let end = self.len() + more.len();
         match self {
-            Self::Heap(room) => room.extend_from_slice(bytes),
+            Self::Heap { bytes, len } => {
+                bytes.truncate(*len);
+                bytes.extend_from_slice(more);
+                *len = end;
+            }
             Self::Arena { extent, len } => {
-                let end = *len + bytes.len();
                 if let Some(place) = extent.get_mut(*len..end) {
-                    place.copy_from_slice(bytes);
+                    place.copy_from_slice(more);
                     *len = end;
                 }
             }
         }
     }
 
+    /// What can be written in place behind the rest: at least so many bytes, unless `capacity` ends before.
+    #[inline]
+    fn window(&mut self, least: usize, capacity: usize) -> &mut [u8] {
+        match self {
+            Self::Heap { bytes, len } => {
+                if bytes.len() - *len < least && bytes.len() < capacity {
+                    let end = len.saturating_add(least.saturating_mul(WINDOWS)).min(capacity);
+                    bytes.resize(end.max(bytes.len()), 0);
+                }
+                bytes.get_mut(*len..)
+            }
+            Self::Arena { extent, len } => extent.get_mut(*len..capacity),
+        }
+        .unwrap_or_default()
+    }
+
+    #[inline]
+    fn advance(&mut self, by: usize) {
+        match self {
+            Self::Heap { bytes, len } => *len = len.saturating_add(by).min(bytes.len()),
+            Self::Arena { extent, len } => *len = len.saturating_add(by).min(extent.len()),
+        }
+    }
+
     fn truncate(&mut self, to: usize) {
         match self {
-            Self::Heap(bytes) => bytes.truncate(to),
-            Self::Arena { len, .. } => *len = to.min(*len),
+            Self::Heap { len, .. } | Self::Arena { len, .. } => *len = to.min(*len),
         }
     }
 
     fn get(&self, range: Range<usize>) -> &[u8] {
         match self {
-            Self::Heap(bytes) => bytes.get(range),
+            Self::Heap { bytes, .. } => bytes.get(range),
             Self::Arena { extent, .. } => extent.get(range),
         }
         .unwrap_or_default()
@@ -73,12 +116,13 @@ impl ChunkBuffer {
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
-            room: Room::Heap(Vec::with_capacity(capacity)),
+            room: Room::heap(capacity),
             capacity,
             record_start: 0,
             overflow: Vec::new(),
             overflow_len: 0,
             overflow_max: usize::MAX,
+            window_bytes: WINDOW_BYTES,
         }
     }
 
@@ -90,6 +134,24 @@ impl ChunkBuffer {
         } else {
             self.extend_overflow(bytes);
         }
+    }
+
+    /// Room to write the rest of the current record in place; none when it has overflowed. What is written there counts
+    /// once it is [kept](Self::keep).
+    #[inline]
+    pub(super) fn window(&mut self) -> &mut [u8] {
+        if self.overflow_len > 0 { &mut [] } else { self.room.window(self.window_bytes, self.capacity) }
+    }
+
+    /// Keeps what was written at the start of the [window](Self::window).
+    #[inline]
+    pub(super) fn keep(&mut self, bytes: usize) {
+        self.room.advance(bytes);
+    }
+
+    /// A record of so many bytes did not fit into the window, and was written otherwise.
+    pub(super) fn widen_window(&mut self, record_bytes: usize) {
+        self.window_bytes = self.window_bytes.max(record_bytes);
     }
 
     #[cold]
@@ -155,7 +217,7 @@ impl ChunkBuffer {
     /// unless it [was cut](Self::is_cut).
     pub(crate) fn grow(&mut self, capacity: usize) {
         self.leave_arena();
-        if let Room::Heap(bytes) = &mut self.room {
+        if let Room::Heap { bytes, .. } = &mut self.room {
             bytes.reserve_exact(capacity.saturating_sub(bytes.len()));
         }
         self.capacity = capacity.max(self.capacity);
@@ -187,9 +249,9 @@ impl ChunkBuffer {
     /// Goes on on the heap, with all it holds.
     pub(crate) fn leave_arena(&mut self) {
         if let Room::Arena { extent, len } = &self.room {
-            let mut bytes = Vec::with_capacity(self.capacity);
-            bytes.extend_from_slice(extent.get(..*len).unwrap_or_default());
-            self.room = Room::Heap(bytes);
+            let mut heap = Room::heap(self.capacity);
+            heap.append(extent.get(..*len).unwrap_or_default());
+            self.room = heap;
         }
     }
 
@@ -198,8 +260,8 @@ impl ChunkBuffer {
         self.leave_arena();
         let finished = std::mem::take(&mut self.record_start);
         self.capacity = 0;
-        match std::mem::replace(&mut self.room, Room::Heap(Vec::new())) {
-            Room::Heap(mut bytes) => {
+        match std::mem::replace(&mut self.room, Room::heap(0)) {
+            Room::Heap { mut bytes, .. } => {
                 bytes.truncate(finished);
                 bytes.shrink_to_fit();
                 bytes
@@ -216,9 +278,9 @@ impl ChunkBuffer {
         }
         let finished = std::mem::take(&mut self.record_start);
         self.capacity = 0;
-        match std::mem::replace(&mut self.room, Room::Heap(Vec::new())) {
+        match std::mem::replace(&mut self.room, Room::heap(0)) {
             Room::Arena { extent, .. } => Some(extent.freeze(finished, charge)),
-            Room::Heap(_) => None,
+            Room::Heap { .. } => None,
         }
     }
 

@@ -17,6 +17,9 @@ const START_BYTES: usize = 4 << 10;
 /// written where it stays.
 const STAGED_BYTES_MAX: usize = 64 << 10;
 
+/// Records that are encoded at once.
+const RUN_RECORDS_MAX: usize = 1 << 16;
+
 /// Where serialized chunks go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -98,20 +101,35 @@ impl BytesUnroll {
     }
 
     /// Encodes the record; false when memory was refused, the level has no disk, and the record was left out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<bool, Error> {
-        if self.buffer.capacity() == 0 && !self.make_room(ground, 0, 0)? {
-            return Ok(false);
+        if self.buffer.capacity() > 0 {
+            if ground.facts.kind.codec.encode(record, &mut self.buffer).is_err() {
+                self.buffer.discard_record();
+            } else if self.buffer.end_record() && self.buffered_records < u32::MAX {
+                self.buffered_records += 1;
+                return Ok(true);
+            }
         }
-        self.encode(ground, record)?;
-        if self.buffer.end_record() && self.buffered_records < u32::MAX {
-            self.buffered_records += 1;
-            return Ok(true);
+        self.push_further(ground, record)
+    }
+
+    /// A record for which there was no room yet, or that the codec refused.
+    #[cold]
+    fn push_further<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<bool, Error> {
+        if self.buffer.overflow_len() == 0 && self.buffered_records < u32::MAX {
+            if self.buffer.capacity() == 0 && !self.make_room(ground, 0, 0)? {
+                return Ok(false);
+            }
+            self.encode(ground, record)?;
+            if self.buffer.end_record() {
+                self.buffered_records += 1;
+                return Ok(true);
+            }
         }
         self.fit_overflow(ground, record)
     }
 
-    #[inline]
     fn encode<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<(), Error> {
         ground.facts.kind.codec.encode(record, &mut self.buffer).map_err(|e| self.discard(ground, e))
     }
@@ -142,8 +160,22 @@ impl BytesUnroll {
         records: &[T],
         kept: &mut usize,
     ) -> Result<(), Error> {
-        for record in records {
-            if !self.push(ground, record)? {
+        while let Some(rest) = records.get(*kept..).filter(|rest| !rest.is_empty()) {
+            if self.buffer.capacity() > 0 && self.buffered_records <= u32::MAX / 2 {
+                let run = rest.get(..rest.len().min(RUN_RECORDS_MAX)).unwrap_or_default();
+                let mut fitting = 0;
+                let encoded = ground.facts.kind.codec.encode_run(run, &mut self.buffer, &mut fitting);
+                let fitting = fitting.min(run.len());
+                self.buffered_records += u32::try_from(fitting).unwrap_or(u32::MAX);
+                *kept += fitting;
+                if encoded.is_err() {
+                    self.buffer.discard_record();
+                } else if fitting == run.len() {
+                    continue;
+                }
+            }
+            let Some(next) = records.get(*kept) else { break };
+            if !self.push_further(ground, next)? {
                 break;
             }
             *kept += 1;
@@ -185,7 +217,6 @@ impl BytesUnroll {
     }
 
     /// The last record did not fit: makes room for it, behind the finished ones or in a chunk of its own.
-    #[cold]
     fn fit_overflow<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<bool, Error> {
         let overflow = self.buffer.overflow_len();
         if overflow > RECORD_BYTES_MAX {

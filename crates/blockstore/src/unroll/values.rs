@@ -112,17 +112,19 @@ impl<T> ValuesUnroll<T> {
             return self.append_one_by_one(ground, batch);
         }
         // Every record of the batch is paid for; only the runs' own slots may still be refused.
-        while !batch.is_empty() {
-            if !self.has_room() && !self.add_run(ground, batch.len(), From::Evicting) {
-                self.used_bytes -= (ground.facts.kind.heap_bytes)(batch) as u64;
+        if self.run.capacity() - self.run.len() >= batch.len() {
+            self.run.append(batch);
+            return;
+        }
+        let mut rest = std::mem::take(batch).into_iter();
+        while rest.len() > 0 {
+            if !self.has_room() && !self.add_run(ground, rest.len(), From::Evicting) {
+                self.used_bytes -= (ground.facts.kind.heap_bytes)(rest.as_slice()) as u64;
+                batch.extend(rest);
                 return;
             }
-            let moved = batch.len().min(self.run.capacity() - self.run.len());
-            if moved == batch.len() {
-                self.run.append(batch);
-            } else {
-                self.run.extend(batch.drain(..moved));
-            }
+            let room = self.run.capacity() - self.run.len();
+            self.run.extend(rest.by_ref().take(room));
         }
     }
 
