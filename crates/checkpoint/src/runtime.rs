@@ -122,4 +122,31 @@ mod tests {
         });
         assert_eq!(answer.unwrap(), 42);
     }
+
+    #[cfg(feature = "hdfs")]
+    #[test]
+    fn all_who_wait_for_an_end_are_told_also_of_a_panic() {
+        let failure = || Failure::passing(io::ErrorKind::ResourceBusy, "busy");
+        let pause = tokio::time::Duration::from_millis(20);
+        let tasks: [(_, Option<io::ErrorKind>); 3] = [
+            (
+                Ending::start(async move {
+                    tokio::time::sleep(pause).await;
+                    Ok(())
+                }),
+                None,
+            ),
+            (Ending::start(async move { Err(failure()) }), Some(io::ErrorKind::ResourceBusy)),
+            (Ending::start(async { panic!("on purpose") }), Some(io::ErrorKind::Other)),
+        ];
+        for (task, expected) in tasks {
+            let task = task.unwrap();
+            let kind = || task.wait().err().map(|e| e.kind());
+            std::thread::scope(|scope| {
+                let others: Vec<_> = (0..3).map(|_| scope.spawn(kind)).collect();
+                assert!(others.into_iter().all(|other| other.join().unwrap() == expected));
+            });
+            assert_eq!(kind(), expected);
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod hdfs;
 #[cfg(feature = "s3")]
 mod s3;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,5 +38,41 @@ fn what_a_hanging_server_interrupts_can_be_written_again() {
         assert!(error.is_retryable() && error.place().unwrap().step == Step::ClosePart, "{error}");
         write_parts(&attempt, &numbers(1)).unwrap();
         assert_eq!(read(&attempt.commit().unwrap()).unwrap(), numbers(1));
+    }
+}
+
+/// Only HDFS closes parts while others are written.
+#[test]
+fn a_part_that_cannot_be_closed_is_not_finished_and_can_be_written_again() {
+    let Some(site) = Kind::Hdfs.fresh() else { return };
+    let records = numbers(1);
+    for before_the_commit in [false, true] {
+        let failures = Arc::new(AtomicBool::new(true));
+        let hook = {
+            let failures = Arc::clone(&failures);
+            move |step, object: &str| match step == Step::AwaitPart && object.contains("part-00001") {
+                true if failures.swap(false, Ordering::Relaxed) => HookAction::FailBefore(ErrorKind::Other),
+                _ => HookAction::Continue,
+            }
+        };
+        let store = site.builder().hook(hook).open().unwrap();
+        let attempt = store.begin(NAME, spec(&records)).unwrap();
+        write_parts(&attempt, &records).unwrap();
+        assert!((0..).zip(&records).all(|(part, _)| attempt.is_finished(part)));
+        let error = if before_the_commit {
+            attempt.verify_part(1).unwrap_err()
+        } else {
+            attempt.commit().unwrap_err()
+        };
+        let place = error.place().unwrap();
+        assert!(place.step == Step::AwaitPart && error.to_string().contains("part-00001"), "{error}");
+        assert!(!attempt.is_finished(1) && attempt.is_finished(0) && attempt.is_finished(2));
+        let error = attempt.verify_part(1).unwrap_err().to_string();
+        assert!(error.contains("write it again"), "{error}");
+        assert!(matches!(attempt.commit().unwrap_err(), Error::Incomplete { missing: 1, first: 1, .. }));
+
+        write_part(&attempt, 1, &records[1]).unwrap();
+        attempt.verify_part(1).unwrap();
+        assert_eq!(read(&attempt.commit().unwrap()).unwrap(), records);
     }
 }
