@@ -216,8 +216,14 @@ impl<T: 'static> Block<T> {
     /// assert_eq!(block.fold(0, |bytes, word| bytes + word.len())?, 6);
     /// # Ok::<(), larder_blockstore::Error>(())
     /// ```
-    pub fn fold<A>(&self, start: A, add: impl FnMut(A, &T) -> A) -> Result<A, Error> {
-        Cursor::default().fold(self, start, add)
+    pub fn fold<A>(&self, start: A, mut add: impl FnMut(A, &T) -> A) -> Result<A, Error> {
+        let (mut cursor, mut folded) = (Cursor::default(), Some(start));
+        let mut fold = |records: &[T]| {
+            folded = folded.take().map(|folded| records.iter().fold(folded, &mut add));
+        };
+        while cursor.visit(self, usize::MAX, &mut fold)? > 0 {}
+        // It is only ever taken to be put back.
+        folded.ok_or_else(|| self.decode_error(0, CodecError::RecordCount { asked: 1, decoded: 0 }))
     }
 
     /// The records in order, a slice at a time: stored slices where there are any, else decoded batches of up to
@@ -345,6 +351,15 @@ impl<T: 'static> OwnedBatches<T> {
             Some(runs) => Ok(cursor.next_slice(runs, records_max.max(1)).map(<[T]>::to_vec)),
             None => self.next_decoded(records_max.min(BATCH_RECORDS)),
         }
+    }
+
+    /// Shows the next records, at most `records_max`: in one slice where they lie, or one by one as they are decoded, each
+    /// dropped before the next is. How many there were, 0 at the end.
+    ///
+    /// # Errors
+    /// As [`Batches::next_batch`]; the records before the bad one were shown.
+    pub fn visit(&mut self, records_max: usize, see: impl FnMut(&[T])) -> Result<usize, Error> {
+        self.cursor.visit(&self.block, records_max.max(1), see)
     }
 
     /// As [`next_owned`](Self::next_owned), for a block of bytes: no record has to be cloned.

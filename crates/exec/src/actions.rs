@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use indexmap::IndexMap;
 
-use crate::batch::{BATCH_RECORDS, Batch, PIECE_RECORDS};
+use crate::batch::{BATCH_RECORDS, Batch};
 use crate::data::{Data, Key};
 use crate::dataset::Dataset;
-use crate::error::{BoxError, Error, TaskError};
+use crate::error::{BoxError, Cause, Error, TaskError};
 use crate::partitioner::TableHasher;
 use crate::pipeline::{Pipeline, Records, met};
 
@@ -65,14 +65,11 @@ impl<T: Data> Dataset<T> {
         merge: impl Fn(A, A) -> A,
     ) -> Result<A, Error> {
         let parts = self.run(&|_, mut pipeline| {
-            let mut folded = zero.clone();
-            while let Some(batch) = pipeline.next::<T>(usize::MAX)? {
-                for records in batch.as_slice().chunks(PIECE_RECORDS) {
-                    pipeline.task().check()?;
-                    folded = records.iter().fold(folded, &add);
-                }
-            }
-            Ok(folded)
+            let mut folded = Some(zero.clone());
+            pipeline.visit::<T>(|records| {
+                folded = folded.take().map(|folded| records.iter().fold(folded, &add));
+            })?;
+            Ok(folded.ok_or(Cause::Internal)?)
         })?;
         self.context().merge(self.id(), || parts.into_iter().fold(zero, merge))
     }
@@ -84,14 +81,11 @@ impl<T: Data> Dataset<T> {
     pub fn reduce(&self, f: impl Fn(T, &T) -> T + Send + Sync) -> Result<Option<T>, Error> {
         let parts = self.run(&|_, mut pipeline| {
             let mut reduced: Option<T> = None;
-            while let Some(batch) = pipeline.next::<T>(usize::MAX)? {
-                for records in batch.as_slice().chunks(PIECE_RECORDS) {
-                    pipeline.task().check()?;
-                    let mut records = records.iter();
-                    let first = reduced.take().or_else(|| records.next().cloned());
-                    reduced = first.map(|first| records.fold(first, &f));
-                }
-            }
+            pipeline.visit::<T>(|records| {
+                let mut records = records.iter();
+                let first = reduced.take().or_else(|| records.next().cloned());
+                reduced = first.map(|first| records.fold(first, &f));
+            })?;
             Ok(reduced)
         })?;
         self.context().merge(self.id(), || parts.into_iter().flatten().reduce(|left, right| f(left, &right)))
@@ -155,10 +149,7 @@ impl<T: Data> Dataset<T> {
     ) -> Result<Vec<T>, Error> {
         let parts = self.run(&|_, mut pipeline| {
             let mut best = Best { n, compare: &compare, records: Vec::new(), least: None };
-            pipeline.for_each_batch::<T>(|batch| {
-                batch.as_slice().iter().for_each(|record| best.offer(record));
-                Ok(())
-            })?;
+            pipeline.visit::<T>(|records| records.iter().for_each(|record| best.offer(record)))?;
             Ok(best.finish())
         })?;
         self.context().merge(self.id(), || {
@@ -206,14 +197,13 @@ impl<K: Key, V: Data> Dataset<(K, V)> {
         type Counts<K> = IndexMap<K, u64, TableHasher>;
         let parts = self.run(&|_, mut pipeline| {
             let mut counts: Counts<K> = IndexMap::default();
-            pipeline.for_each_batch::<(K, V)>(|batch| {
-                for (key, _) in batch.as_slice() {
+            pipeline.visit::<(K, V)>(|records| {
+                for (key, _) in records {
                     match counts.get_mut(key) {
                         Some(count) => *count += 1,
                         None => drop(counts.insert(key.clone(), 1)),
                     }
                 }
-                Ok(())
             })?;
             Ok(counts)
         })?;

@@ -20,7 +20,7 @@ use crate::checkpoint::{Buffers, PartMemory};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
 use crate::job::CANCEL_CHECK;
-use crate::pipeline::{AnySource, Pipeline, Source};
+use crate::pipeline::{AnySource, Pipeline, Source, Visit};
 use crate::task::{Clock, Place, Task};
 
 /// The stored blocks of one dataset, whatever its record type.
@@ -309,7 +309,8 @@ fn read<T: Record + Data>(task: &Task, place: Place, block: Block<T>) -> Pipelin
 /// Reads a pinned block: values where they lie, other copies decoded batch by batch.
 pub(crate) enum BlockSource<T> {
     Values(SharedCursor<T>),
-    Bytes(OwnedBatches<T>),
+    /// None once they are only looked at.
+    Bytes(Option<OwnedBatches<T>>),
 }
 
 struct PinnedValues<T>(Block<T>);
@@ -324,14 +325,15 @@ impl<T: Data> BlockSource<T> {
     pub(crate) fn new(block: Block<T>) -> Self {
         match block.slices().map(Iterator::count) {
             Some(slices) => Self::Values(SharedCursor::new(Rc::new(PinnedValues(block)), slices)),
-            None => Self::Bytes(block.into_batches()),
+            None => Self::Bytes(Some(block.into_batches())),
         }
     }
 
     pub(crate) fn next_batch(&mut self, records_max: usize) -> Result<Option<Batch<T>>, StoreError> {
         match self {
             Self::Values(cursor) => Ok(cursor.next(records_max)),
-            Self::Bytes(batches) => {
+            Self::Bytes(None) => Ok(None),
+            Self::Bytes(Some(batches)) => {
                 let batch = batches.next_owned(records_max.min(BATCH_RECORDS))?;
                 Ok(batch.map(Batch::Owned))
             }
@@ -347,8 +349,21 @@ impl<T: Data> Source<T> for BlockSource<T> {
     fn len(&self) -> Option<u64> {
         match self {
             Self::Values(_) => None,
-            Self::Bytes(batches) => Some(batches.block().len()),
+            Self::Bytes(batches) => batches.as_ref().map(|batches| batches.block().len()),
         }
+    }
+
+    fn visit(&mut self) -> Option<Box<dyn Visit<T>>> {
+        match self {
+            Self::Values(_) => None,
+            Self::Bytes(batches) => batches.take().map(|batches| Box::new(batches) as Box<dyn Visit<T>>),
+        }
+    }
+}
+
+impl<T: Data> Visit<T> for OwnedBatches<T> {
+    fn next(&mut self, records_max: usize, see: &mut dyn FnMut(&[T])) -> Result<bool, TaskError> {
+        Ok(self.visit(records_max, see).map_err(Cause::from)? > 0)
     }
 }
 

@@ -4,6 +4,7 @@
 //! dropping them nests. Only operators that need whole inputs (`zip`, `map_partitions`, ...) are sources that own
 //! pipelines of their own; [`DEPTH_MAX`] bounds how deep those may stand in each other.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::AddAssign;
@@ -27,6 +28,17 @@ pub(crate) trait Source<T> {
     fn len(&self) -> Option<u64> {
         None
     }
+
+    /// Its records to be looked at one by one, if that costs less than to have batches of them. It has none itself then.
+    fn visit(&mut self) -> Option<Box<dyn Visit<T>>> {
+        None
+    }
+}
+
+/// Records that are there only while they are looked at.
+pub(crate) trait Visit<T> {
+    /// Shows the next records, at most `records_max`; false at the end.
+    fn next(&mut self, records_max: usize, see: &mut dyn FnMut(&[T])) -> Result<bool, TaskError>;
 }
 
 /// What an operator gives for a batch.
@@ -80,6 +92,8 @@ pub(crate) fn any_operator<I: 'static, O: 'static>(operator: impl Operator<I, O>
 trait ErasedSource {
     fn next(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError>;
     fn len(&self) -> Option<u64>;
+    /// A boxed [`Visit`].
+    fn visit(&mut self) -> Option<Box<dyn Any>>;
 }
 
 pub(crate) trait ErasedOperator {
@@ -96,6 +110,10 @@ impl<T: 'static, S: Source<T>> ErasedSource for Typed<T, S> {
 
     fn len(&self) -> Option<u64> {
         self.0.len()
+    }
+
+    fn visit(&mut self) -> Option<Box<dyn Any>> {
+        self.0.visit().map(|visit| Box::new(visit) as Box<dyn Any>)
     }
 }
 
@@ -233,6 +251,30 @@ impl Pipeline {
                         consume(Batch::Shared(piece))?;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows all records, a slice at a time, and looks between slices whether the job is over.
+    pub(crate) fn visit<T: 'static>(&mut self, mut see: impl FnMut(&[T])) -> Result<(), TaskError> {
+        let parts = &mut *self.parts;
+        if parts.steps.is_empty()
+            && let Some(visit) = parts.source.source.visit()
+        {
+            let mut visit = *visit.downcast::<Box<dyn Visit<T>>>().map_err(|_| Cause::Internal)?;
+            let outer = parts.task.working_on(parts.source_place);
+            parts.task.check()?;
+            while visit.next(PIECE_RECORDS, &mut see)? {
+                parts.task.check()?;
+            }
+            parts.task.working_on(outer);
+            return Ok(());
+        }
+        while let Some(batch) = self.next::<T>(usize::MAX)? {
+            for records in batch.as_slice().chunks(PIECE_RECORDS) {
+                self.parts.task.check()?;
+                see(records);
             }
         }
         Ok(())

@@ -1,5 +1,8 @@
 //! Where a reader stands in a block.
 
+use std::ops::Range;
+use std::slice;
+
 use bytes::Bytes;
 
 use super::{BATCH_RECORDS, Block, BlockCopy, DiskAccess};
@@ -70,53 +73,67 @@ impl<T: 'static> Cursor<T> {
         if !self.open(block)? {
             return Ok(None);
         }
-        if self.skip_viewed(block) {
-            return Ok(block.facts().kind.codec.view(&self.raw));
+        if let Some(range) = self.next_view(block, usize::MAX) {
+            return Ok(block.facts().kind.codec.view(&self.raw).and_then(|view| view.get(range)));
         }
         self.batch.clear();
         self.decode(block, self.wanted_of(self.records_left).min(BATCH_RECORDS))?;
         Ok(Some(&self.batch))
     }
 
-    /// Folds over the records from here on, of which bytes are decoded one by one.
-    pub(super) fn fold<A>(
-        mut self,
+    /// Shows the next records, at most `records_max`: in one slice where they lie, or one by one as they are decoded. How
+    /// many there were, 0 at the end.
+    pub(super) fn visit(
+        &mut self,
         block: &Block<T>,
-        mut so_far: A,
-        mut add: impl FnMut(A, &T) -> A,
-    ) -> Result<A, Error> {
+        records_max: usize,
+        mut see: impl FnMut(&[T]),
+    ) -> Result<usize, Error> {
         if let Some(runs) = block.runs() {
-            while let Some(slice) = self.next_slice(runs, usize::MAX) {
-                so_far = slice.iter().fold(so_far, &mut add);
-            }
-            return Ok(so_far);
+            return Ok(self.next_slice(runs, records_max).map_or(0, |slice| {
+                see(slice);
+                slice.len()
+            }));
         }
-        let mut folded = Some(so_far);
-        while self.open(block)? {
-            if self.skip_viewed(block) {
-                let view = block.facts().kind.codec.view(&self.raw).unwrap_or_default();
-                folded = folded.map(|so_far| view.iter().fold(so_far, &mut add));
-            } else {
-                let count = self.wanted_of(self.records_left);
-                let add = |record: &T| folded = folded.take().map(|so_far| add(so_far, record));
-                self.decode_each(block, count, add)?;
-            }
+        if !self.open(block)? {
+            return Ok(0);
         }
-        // A closure that panicked took it, but then nobody gets here.
-        folded.ok_or_else(|| block.decode_error(self.next, CodecError::RecordCount { asked: 1, decoded: 0 }))
+        if let Some(range) = self.next_view(block, records_max) {
+            let asked = range.len();
+            let records = block.facts().kind.codec.view(&self.raw).and_then(|view| view.get(range));
+            let Some(records) = records else {
+                return Err(block.decode_error(self.next - 1, CodecError::RecordCount { asked, decoded: 0 }));
+            };
+            see(records);
+            return Ok(asked);
+        }
+        let asked = self.wanted_of(self.records_left).min(records_max);
+        let mut reader = ChunkReader::at(&self.raw, self.offset);
+        let mut decoded = 0;
+        let done = block.facts().kind.codec.decode_each(&mut reader, asked, &mut |record| {
+            decoded += 1;
+            see(slice::from_ref(record));
+        });
+        let offset = done.map(|()| reader.offset());
+        self.pass(block, (asked, decoded), offset)?;
+        Ok(asked)
     }
 
-    /// Goes past the open chunk, if all of it is left and can be viewed in place; whether it can.
-    fn skip_viewed(&mut self, block: &Block<T>) -> bool {
-        let can_be = self.offset == 0
-            && self.wanted_of(self.records_left) == self.records_left
-            && block.facts().kind.codec.view(&self.raw).is_some_and(|view| view.len() == self.records_left);
-        if can_be {
-            self.wanted -= self.records_left as u64;
-            self.records_left = 0;
-            self.offset = self.raw.len();
+    /// Goes past the next records of the open chunk, at most `records_max`, if they can be viewed in place. Gives which of
+    /// the chunk's they are.
+    fn next_view(&mut self, block: &Block<T>, records_max: usize) -> Option<Range<usize>> {
+        let view = block.facts().kind.codec.view(&self.raw)?;
+        let record_bytes = self.raw.len().checked_div(view.len())?;
+        let start = self.offset.checked_div(record_bytes)?;
+        // A codec whose view is of other records than the chunk's is not trusted with it.
+        if view.len() - start.min(view.len()) != self.records_left || start * record_bytes != self.offset {
+            return None;
         }
-        can_be
+        let count = self.wanted_of(self.records_left).min(records_max);
+        self.offset += count * record_bytes;
+        self.records_left -= count;
+        self.wanted -= count as u64;
+        Some(start..start + count)
     }
 
     /// The next records of runs of values, where they lie.
@@ -186,18 +203,6 @@ impl<T: 'static> Cursor<T> {
         let before = self.batch.len();
         let done = block.facts().kind.codec.decode_into(&mut reader, count, &mut self.batch);
         let decoded = self.batch.len() - before.min(self.batch.len());
-        let offset = done.map(|()| reader.offset());
-        self.pass(block, (count, decoded), offset)
-    }
-
-    /// Decodes records of the open chunk, no more than are left in it, and drops each when it was looked at.
-    fn decode_each(&mut self, block: &Block<T>, count: usize, mut each: impl FnMut(&T)) -> Result<(), Error> {
-        let mut reader = ChunkReader::at(&self.raw, self.offset);
-        let mut decoded = 0;
-        let done = block.facts().kind.codec.decode_each(&mut reader, count, &mut |record| {
-            decoded += 1;
-            each(record);
-        });
         let offset = done.map(|()| reader.offset());
         self.pass(block, (count, decoded), offset)
     }

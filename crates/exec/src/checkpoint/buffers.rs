@@ -42,7 +42,7 @@ impl PartMemory {
         part.verify()
     }
 
-    /// Opens a part to read records of it: what the reader holds, and a chunk of them decoded.
+    /// Opens a part to read records of it: what the reader holds, and a chunk of it decompressed.
     pub(crate) fn read(
         &self,
         checkpoint: &Checkpoint,
