@@ -256,7 +256,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Shows all records, a slice at a time, and looks between slices whether the job is over.
+    /// Shows all records, a slice at a time, and looks between slices whether the job is over. For who only looks at them:
+    /// stored bytes are decoded one by one, which takes less time than batches of them.
     pub(crate) fn visit<T: 'static>(&mut self, mut see: impl FnMut(&[T])) -> Result<(), TaskError> {
         let parts = &mut *self.parts;
         if parts.steps.is_empty()
@@ -265,7 +266,7 @@ impl Pipeline {
             let mut visit = *visit.downcast::<Box<dyn Visit<T>>>().map_err(|_| Cause::Internal)?;
             let outer = parts.task.working_on(parts.source_place);
             parts.task.check()?;
-            while visit.next(PIECE_RECORDS, &mut see)? {
+            while visit.next(BATCH_RECORDS, &mut see)? {
                 parts.task.check()?;
             }
             parts.task.working_on(outer);

@@ -126,7 +126,8 @@ impl<T: 'static> Cursor<T> {
         let record_bytes = self.raw.len().checked_div(view.len())?;
         let start = self.offset.checked_div(record_bytes)?;
         // A codec whose view is of other records than the chunk's is not trusted with it.
-        if view.len() - start.min(view.len()) != self.records_left || start * record_bytes != self.offset {
+        let is_all = view.len() * record_bytes == self.raw.len() && start * record_bytes == self.offset;
+        if !is_all || view.len().saturating_sub(start) != self.records_left {
             return None;
         }
         let count = self.wanted_of(self.records_left).min(records_max);

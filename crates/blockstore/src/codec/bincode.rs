@@ -85,12 +85,13 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
         let bytes = window.len();
         let mut writer = WindowWriter { left: window, is_full: false };
         match ::bincode::serde::encode_into_writer(record, &mut writer, CONFIG) {
+            // Whatever the record's own code has made of the error.
+            _ if writer.is_full => encode_long(record, out),
             Ok(()) => {
                 let written = bytes - writer.left.len();
                 out.keep(written);
                 Ok(())
             }
-            Err(_) if writer.is_full => encode_long(record, out),
             Err(e) => Err(encode_error(e)),
         }
     }
@@ -164,7 +165,38 @@ fn decode_run<T: DeserializeOwned>(
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use serde::ser::SerializeTuple;
+
     use super::*;
+
+    /// Writes two texts, and does not care whether it could.
+    struct Careless(String);
+
+    impl Serialize for Careless {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut texts = serializer.serialize_tuple(2)?;
+            let _ = texts.serialize_element(&self.0);
+            let _ = texts.serialize_element(&self.0);
+            texts.end()
+        }
+    }
+
+    impl<'de> serde::Deserialize<'de> for Careless {
+        fn deserialize<D: serde::Deserializer<'de>>(texts: D) -> Result<Self, D::Error> {
+            <(String, String)>::deserialize(texts).map(|(text, _)| Self(text))
+        }
+    }
+
+    #[test]
+    fn a_record_that_hides_that_it_did_not_fit_is_written_whole() {
+        for len in 200..600 {
+            let record = Careless("x".repeat(len));
+            let mut buffer = ChunkBuffer::with_capacity(1 << 12);
+            Bincode.encode(&record, &mut buffer).unwrap();
+            assert!(buffer.end_record());
+            assert_eq!(buffer.finished(), ::bincode::serde::encode_to_vec(&record, CONFIG).unwrap());
+        }
+    }
 
     #[test]
     fn writes_what_bincode_writes_however_long_the_fields_are() {

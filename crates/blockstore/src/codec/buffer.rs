@@ -24,8 +24,9 @@ pub struct ChunkBuffer {
     window_bytes: usize,
 }
 
-/// What is opened at first for records to be written in place, and by how much more than asked for: it is zeroed before.
+/// How much a window has at first.
 const WINDOW_BYTES: usize = 512;
+/// How many are opened at once. To zero more takes longer: it waits for memory that is not in a cache.
 const WINDOWS: usize = 2;
 
 /// Where the bytes lie.

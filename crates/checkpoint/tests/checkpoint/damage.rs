@@ -39,6 +39,10 @@ fn assert_fails(checkpoint: &Checkpoint, partition: usize, what: &str) -> PartEr
         },
     };
     assert!(expected.starts_with(&good), "{what}");
+    if let Ok(records) = checkpoint.read_part(partition).and_then(|part| part.records(Arc::new(Bincode))) {
+        let (seen, error) = visited(records);
+        assert!(expected.starts_with(&seen) && error.is_some(), "{what}");
+    }
     assert!(error.to_string().contains(path.to_str().unwrap()), "{what}: {error}");
     assert!(!error.is_retryable(), "{what}: {error}");
     match error {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_blockstore::codec::{Bincode, CodecId};
 use larder_blockstore::format::{Chunk, ChunkEncoder, Compression};
-use larder_checkpoint::{Attempt, Checkpoint, CheckpointStore, CleanupOptions, Error, Spec};
+use larder_checkpoint::{Attempt, Checkpoint, CheckpointStore, CleanupOptions, Error, Records, Spec};
 use tempfile::TempDir;
 
 pub(crate) const NAME: &str = "numbers";
@@ -52,6 +52,22 @@ pub(crate) fn read(checkpoint: &Checkpoint) -> Result<Vec<Vec<u64>>, Error> {
     (0..checkpoint.partitions())
         .map(|partition| checkpoint.read_part(partition)?.records(Arc::new(Bincode))?.collect())
         .collect()
+}
+
+/// What is seen of records by looking at them, three at a time, and the error that ended it.
+pub(crate) fn visited(mut records: Records<u64>) -> (Vec<u64>, Option<Error>) {
+    let mut seen = Vec::new();
+    loop {
+        let before = seen.len();
+        match records.visit(3, |records| seen.extend_from_slice(records)) {
+            Ok(0) => return (seen, None),
+            Ok(count) => assert!(count <= 3 && seen.len() == before + count),
+            Err(error) => {
+                assert_eq!(records.visit(3, |_| ()).unwrap(), 0, "it is at its end");
+                return (seen, Some(error));
+            }
+        }
+    }
 }
 
 pub(crate) fn store_in(dir: &TempDir) -> CheckpointStore {
