@@ -105,7 +105,7 @@ fn written((records, mut file): (Vec<Sale>, File)) -> File {
     file
 }
 
-/// Ours: get the block and sum a field over its batches. Bare: sum over the `Vec`; or decode the bytes of a
+/// Ours: get the block and fold a sum over a field of its records. Bare: sum over the `Vec`; or decode the bytes of a
 /// `Vec<u8>` record by record and sum.
 fn bench_scan(group: &mut BenchmarkGroup<'_, WallTime>, dataset: &StoredDataset<Sale>, records: &[Sale]) {
     let expected: f64 = records.iter().map(|record| record.value).sum();
