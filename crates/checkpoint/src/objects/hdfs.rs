@@ -225,12 +225,12 @@ impl From<HdfsError> for Failure {
     }
 }
 
-/// Makes the last block of a file durable on every data node of its pipeline.
-async fn sync(file: &mut FileWriter) -> Result<(), Failure> {
+/// Makes the last block of a file durable on every data node of its pipeline; false for a striped file, which knows no
+/// sync: closing it is all there is.
+async fn sync(file: &mut FileWriter) -> Result<bool, Failure> {
     match file.hsync().await {
-        // Striped files know no sync; closing them is all there is.
-        Err(HdfsError::UnsupportedFeature(_)) => Ok(()),
-        synced => synced.map_err(|e| failure(&e)),
+        Err(HdfsError::UnsupportedFeature(_)) => Ok(false),
+        synced => synced.map(|()| true).map_err(|e| failure(&e)),
     }
 }
 
@@ -324,7 +324,11 @@ impl ObjectWriter for Stream {
     /// at once, and then pauses for so long. A thread that writes parts does not.
     fn close(&mut self) -> io::Result<Option<Box<dyn Closing>>> {
         let patience = self.patience;
-        patience.once(sync(self.file()?))?;
+        if !patience.once(sync(self.file()?))? {
+            let file = self.file()?;
+            patience.once(async { file.close().await.map_err(|e| failure(&e)) })?;
+            return Ok(None);
+        }
         let mut file = self.file.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let close = async move { patience.request(file.close()).await };
         Ok(Some(Box::new(Ending::start(close)?)))
