@@ -206,22 +206,16 @@ pub trait Codec<T>: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Appends records one by one, until one does not fit, which then waits in the overflow. Counts those that do.
+    /// Appends records one by one and [ends](ChunkBuffer::end_record) each, until one does not fit.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), for the record after those that were counted.
-    fn encode_run(
-        &self,
-        records: &[T],
-        out: &mut ChunkBuffer,
-        fitting: &mut usize,
-    ) -> Result<(), CodecError> {
+    /// As [`encode`](Self::encode), for the record after those that were ended.
+    fn encode_run(&self, records: &[T], out: &mut ChunkBuffer) -> Result<(), CodecError> {
         for record in records {
             self.encode(record, out)?;
             if !out.end_record() {
                 break;
             }
-            *fitting += 1;
         }
         Ok(())
     }

@@ -151,19 +151,15 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
     /// Moves all records of `batch` into the block; those that stay in it were refused.
     ///
     /// # Errors
-    /// As [`push`](Self::push); what then stays in `batch`, the bad record with it, is not part of the block.
+    /// As [`push`](Self::push); what then stays in `batch`, the bad record with it, is not part of the block. So it is
+    /// when a record's own code panics while it is encoded.
     pub fn append(&mut self, batch: &mut Vec<T>) -> Result<(), Error> {
         while !self.refused && !batch.is_empty() {
             match &mut self.unroll {
                 Unroll::Values(values) => values.append(&self.ground, batch),
                 Unroll::Bytes(bytes) => {
-                    let (kept, done) = bytes.push_all(&self.ground, batch);
-                    if kept == batch.len() {
-                        batch.clear()
-                    } else {
-                        drop(batch.drain(..kept))
-                    }
-                    done?;
+                    let appending = Appending { before: bytes.records(), bytes, batch };
+                    appending.bytes.push_all(&self.ground, appending.batch)?;
                 }
                 Unroll::Taken => {}
             }
@@ -200,9 +196,9 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
                     }
                 }
                 Unroll::Bytes(bytes) => {
-                    let (more, done) = bytes.push_all(&self.ground, rest);
-                    done?;
-                    kept += more;
+                    let before = bytes.records();
+                    bytes.push_all(&self.ground, rest)?;
+                    kept += (bytes.records() - before) as usize;
                     if kept < records.len() {
                         self.refuse_or_spill()?;
                     }
@@ -247,7 +243,7 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
         // By reference: if the disk is full too, what was kept stays kept.
         let mut bytes = BytesUnroll::on_disk();
         for run in values.runs() {
-            bytes.push_all(&self.ground, run).1?;
+            bytes.push_all(&self.ground, run)?;
         }
         self.unroll = Unroll::Bytes(bytes);
         Ok(())
@@ -383,6 +379,24 @@ impl<T: Send + Sync + 'static> BlockWriter<T> {
 
     /// Gives the block up, with all that was pushed. Dropping the writer does the same.
     pub fn abort(self) {}
+}
+
+/// A batch that is encoded. What the block has of it leaves it, even when a record's own code panics.
+struct Appending<'a, T> {
+    before: u64,
+    bytes: &'a mut BytesUnroll,
+    batch: &'a mut Vec<T>,
+}
+
+impl<T> Drop for Appending<'_, T> {
+    fn drop(&mut self) {
+        let kept = usize::try_from(self.bytes.records() - self.before).unwrap_or(usize::MAX);
+        if kept >= self.batch.len() {
+            self.batch.clear();
+        } else {
+            drop(self.batch.drain(..kept));
+        }
+    }
 }
 
 impl<T: Send + Sync + 'static> Drop for BlockWriter<T> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::CodecError;
+use super::{Codec, CodecError};
 use crate::region::ExtentMut;
 
 /// The chunk a codec appends to.
@@ -17,6 +17,7 @@ pub struct ChunkBuffer {
     room: Room,
     capacity: usize,
     record_start: usize,
+    records: u32,
     overflow: Vec<u8>,
     overflow_len: usize,
     overflow_max: usize,
@@ -120,6 +121,7 @@ impl ChunkBuffer {
             room: Room::heap(capacity),
             capacity,
             record_start: 0,
+            records: 0,
             overflow: Vec::new(),
             overflow_len: 0,
             overflow_max: usize::MAX,
@@ -185,11 +187,80 @@ impl ChunkBuffer {
         self.record_start
     }
 
-    /// Ends the current record; whether it fitted. One that did not waits in the overflow.
+    /// How many records are finished.
     #[inline]
-    pub(crate) fn end_record(&mut self) -> bool {
+    pub(crate) fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// Pretends that so many records are finished; to write real ones would take minutes.
+    #[cfg(test)]
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) fn count_as_finished(&mut self, records: u32) {
+        self.records = records;
+    }
+
+    /// Ends the current record and counts it; false when it did not fit. It then waits in the overflow, and nothing may
+    /// be written behind it.
+    ///
+    /// For codecs that [encode many records](Codec::encode_run) in one call; otherwise the caller does it.
+    #[inline]
+    pub fn end_record(&mut self) -> bool {
+        self.end_records(1)
+    }
+
+    /// As [`end_record`](Self::end_record), for records that were written in one piece.
+    #[inline]
+    pub(crate) fn end_records(&mut self, records: u32) -> bool {
+        if self.overflow_len > 0 {
+            return false;
+        }
+        let Some(records) = self.records.checked_add(records) else { return false };
         self.record_start = self.room.len();
-        self.overflow_len == 0
+        self.records = records;
+        true
+    }
+
+    /// Encodes a record; of one whose encoding fails or panics nothing is left.
+    #[inline(always)]
+    pub(crate) fn encode<T: 'static>(&mut self, codec: &dyn Codec<T>, record: &T) -> Result<(), CodecError> {
+        self.or_discard(|chunk| codec.encode(record, chunk))
+    }
+
+    /// Encodes records until one does not fit, which then waits in the overflow, or its encoding fails or panics, of
+    /// which nothing is left. Those before it are [counted](Self::records).
+    pub(crate) fn encode_run<T: 'static>(
+        &mut self,
+        codec: &dyn Codec<T>,
+        records: &[T],
+    ) -> Result<(), CodecError> {
+        self.or_discard(|chunk| codec.encode_run(records, chunk))
+    }
+
+    /// Encodes records of known length in one piece; nothing is left when that fails or panics.
+    pub(crate) fn encode_slice<T: 'static>(
+        &mut self,
+        codec: &dyn Codec<T>,
+        records: &[T],
+    ) -> Result<(), CodecError> {
+        self.or_discard(|chunk| codec.encode_slice(records, chunk))
+    }
+
+    #[inline(always)]
+    fn or_discard(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
+        struct Unfinished<'a>(&'a mut ChunkBuffer);
+        impl Drop for Unfinished<'_> {
+            fn drop(&mut self) {
+                self.0.discard_record();
+            }
+        }
+        let unfinished = Unfinished(self);
+        write(unfinished.0)?;
+        std::mem::forget(unfinished);
+        Ok(())
     }
 
     /// Forgets what the current record has written.
@@ -260,6 +331,7 @@ impl ChunkBuffer {
     pub(crate) fn take(&mut self) -> Vec<u8> {
         self.leave_arena();
         let finished = std::mem::take(&mut self.record_start);
+        self.records = 0;
         self.capacity = 0;
         match std::mem::replace(&mut self.room, Room::heap(0)) {
             Room::Heap { mut bytes, .. } => {
@@ -278,6 +350,7 @@ impl ChunkBuffer {
             return None;
         }
         let finished = std::mem::take(&mut self.record_start);
+        self.records = 0;
         self.capacity = 0;
         match std::mem::replace(&mut self.room, Room::heap(0)) {
             Room::Arena { extent, .. } => Some(extent.freeze(finished, charge)),
@@ -289,6 +362,7 @@ impl ChunkBuffer {
     pub(crate) fn restart(&mut self) {
         self.room.truncate(0);
         self.record_start = 0;
+        self.records = 0;
     }
 }
 

@@ -69,7 +69,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             Form::Values(values) => {
                 let mut unroll = BytesUnroll::on_disk();
                 for run in &values.runs {
-                    unroll.push_all(&ground, run).1?;
+                    unroll.push_all(&ground, run)?;
                 }
                 unroll.finish_on_disk(&ground)?
             }

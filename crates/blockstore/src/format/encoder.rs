@@ -31,14 +31,13 @@ pub struct ChunkEncoder<T> {
     compression: Compression,
     chunk_bytes: usize,
     buffer: ChunkBuffer,
-    records: u32,
 }
 
 impl<T: 'static> std::fmt::Debug for ChunkEncoder<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChunkEncoder")
             .field("codec", &self.codec.id())
-            .field("buffered_records", &self.records)
+            .field("buffered_records", &self.buffer.records())
             .finish_non_exhaustive()
     }
 }
@@ -49,7 +48,7 @@ impl<T: 'static> ChunkEncoder<T> {
     pub fn new(codec: Arc<dyn Codec<T>>, compression: Compression, chunk_bytes: usize) -> Self {
         let chunk_bytes = chunk_bytes.clamp(1, CHUNK_BYTES_MAX);
         let buffer = ChunkBuffer::with_capacity(BUFFER_BYTES_MIN.min(chunk_bytes));
-        Self { codec, compression, chunk_bytes, buffer, records: 0 }
+        Self { codec, compression, chunk_bytes, buffer }
     }
 
     /// Appends a record; gives the chunk before it when that is full.
@@ -57,16 +56,8 @@ impl<T: 'static> ChunkEncoder<T> {
     /// # Errors
     /// The codec's; the record is then left out and the encoder goes on.
     pub fn push(&mut self, record: &T) -> Result<Option<Chunk>, CodecError> {
-        let encoded = self.codec.encode(record, &mut self.buffer);
-        if let Err(e) = encoded {
-            self.buffer.discard_record();
-            return Err(e);
-        }
-        if self.buffer.end_record() && self.records < u32::MAX {
-            self.records += 1;
-            return Ok(None);
-        }
-        self.make_room()
+        self.buffer.encode(&*self.codec, record)?;
+        if self.buffer.end_record() { Ok(None) } else { self.make_room() }
     }
 
     #[cold]
@@ -78,8 +69,8 @@ impl<T: 'static> ChunkEncoder<T> {
         }
         let needed = self.buffer.finished_len() + overflow;
         // Records of no size never fill a chunk's bytes, only its count.
-        let fits = needed <= self.chunk_bytes && self.records < u32::MAX;
-        let sealed = if fits || self.records == 0 {
+        let fits = needed <= self.chunk_bytes && self.buffer.records() < u32::MAX;
+        let sealed = if fits || self.buffer.records() == 0 {
             let doubled = self.buffer.capacity().saturating_mul(2);
             self.buffer.grow(doubled.min(self.chunk_bytes).max(needed));
             None
@@ -89,7 +80,6 @@ impl<T: 'static> ChunkEncoder<T> {
             Some(sealed)
         };
         self.buffer.end_record();
-        self.records += 1;
         Ok(sealed)
     }
 
@@ -102,10 +92,11 @@ impl<T: 'static> ChunkEncoder<T> {
     /// The last chunk, if records are left in it. The encoder goes on empty.
     #[must_use]
     pub fn finish(&mut self) -> Option<Chunk> {
-        (self.records > 0).then(|| self.seal())
+        (self.buffer.records() > 0).then(|| self.seal())
     }
 
     fn seal(&mut self) -> Chunk {
-        Chunk::seal(self.buffer.take(), std::mem::take(&mut self.records), self.compression)
+        let records = self.buffer.records();
+        Chunk::seal(self.buffer.take(), records, self.compression)
     }
 }

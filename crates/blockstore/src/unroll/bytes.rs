@@ -38,7 +38,6 @@ impl Place {
 pub(crate) struct BytesUnroll {
     place: Place,
     buffer: ChunkBuffer,
-    buffered_records: u32,
     sealed_records: u64,
     chunks: Vec<Chunk>,
     /// Covers the buffer while chunks go to memory.
@@ -60,7 +59,6 @@ impl BytesUnroll {
         Self {
             place: Place::Disk,
             buffer: ChunkBuffer::with_capacity(0),
-            buffered_records: 0,
             sealed_records: 0,
             chunks: Vec::new(),
             charge: None,
@@ -74,7 +72,7 @@ impl BytesUnroll {
     #[cfg(test)]
     #[cfg(not(any(loom, shuttle)))]
     pub(crate) fn count_as_buffered(&mut self, records: u32) {
-        self.buffered_records = records;
+        self.buffer.count_as_finished(records);
     }
 
     pub(crate) fn mode(&self) -> Option<MemoryMode> {
@@ -86,7 +84,7 @@ impl BytesUnroll {
 
     /// Records so far.
     pub(crate) fn records(&self) -> u64 {
-        self.sealed_records + u64::from(self.buffered_records)
+        self.sealed_records + u64::from(self.buffer.records())
     }
 
     /// Where the next record begins. A chunk long enough is closed there, if it has a place.
@@ -103,13 +101,12 @@ impl BytesUnroll {
     /// Encodes the record; false when memory was refused, the level has no disk, and the record was left out.
     #[inline(always)]
     pub(crate) fn push<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<bool, Error> {
-        if self.buffer.capacity() > 0 {
-            if ground.facts.kind.codec.encode(record, &mut self.buffer).is_err() {
-                self.buffer.discard_record();
-            } else if self.buffer.end_record() && self.buffered_records < u32::MAX {
-                self.buffered_records += 1;
-                return Ok(true);
-            }
+        if self.buffer.capacity() > 0
+            && self.buffer.records() < u32::MAX
+            && self.buffer.encode(&*ground.facts.kind.codec, record).is_ok()
+            && self.buffer.end_record()
+        {
+            return Ok(true);
         }
         self.push_further(ground, record)
     }
@@ -117,13 +114,12 @@ impl BytesUnroll {
     /// A record for which there was no room yet, or that the codec refused.
     #[cold]
     fn push_further<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<bool, Error> {
-        if self.buffer.overflow_len() == 0 && self.buffered_records < u32::MAX {
+        if self.buffer.overflow_len() == 0 && self.buffer.records() < u32::MAX {
             if self.buffer.capacity() == 0 && !self.make_room(ground, 0, 0)? {
                 return Ok(false);
             }
             self.encode(ground, record)?;
             if self.buffer.end_record() {
-                self.buffered_records += 1;
                 return Ok(true);
             }
         }
@@ -131,7 +127,7 @@ impl BytesUnroll {
     }
 
     fn encode<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<(), Error> {
-        ground.facts.kind.codec.encode(record, &mut self.buffer).map_err(|e| self.discard(ground, e))
+        self.buffer.encode(&*ground.facts.kind.codec, record).map_err(|e| ground.encode_error(e))
     }
 
     #[cold]
@@ -140,45 +136,33 @@ impl BytesUnroll {
         ground.encode_error(error)
     }
 
-    /// Encodes records in order; how many were kept before memory was refused or something failed.
-    pub(crate) fn push_all<T: 'static>(
-        &mut self,
-        ground: &Ground<T>,
-        records: &[T],
-    ) -> (usize, Result<(), Error>) {
-        let mut kept = 0;
-        let done = match ground.facts.kind.codec.record_bytes() {
-            Some(record_bytes) => self.push_sized(ground, record_bytes, records, &mut kept),
-            None => self.push_each(ground, records, &mut kept),
-        };
-        (kept, done)
+    /// Encodes records in order, until memory is refused. [`records`](Self::records) says how many were kept, whatever
+    /// failed or panicked.
+    pub(crate) fn push_all<T: 'static>(&mut self, ground: &Ground<T>, records: &[T]) -> Result<(), Error> {
+        match ground.facts.kind.codec.record_bytes() {
+            Some(record_bytes) => self.push_sized(ground, record_bytes, records),
+            None => self.push_each(ground, records),
+        }
     }
 
-    fn push_each<T: 'static>(
-        &mut self,
-        ground: &Ground<T>,
-        records: &[T],
-        kept: &mut usize,
-    ) -> Result<(), Error> {
-        while let Some(rest) = records.get(*kept..).filter(|rest| !rest.is_empty()) {
-            if self.buffer.capacity() > 0 && self.buffered_records <= u32::MAX / 2 {
+    fn push_each<T: 'static>(&mut self, ground: &Ground<T>, records: &[T]) -> Result<(), Error> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            if self.buffer.capacity() > 0 && self.buffer.records() <= u32::MAX / 2 {
                 let run = rest.get(..rest.len().min(RUN_RECORDS_MAX)).unwrap_or_default();
-                let mut fitting = 0;
-                let encoded = ground.facts.kind.codec.encode_run(run, &mut self.buffer, &mut fitting);
-                let fitting = fitting.min(run.len());
-                self.buffered_records += u32::try_from(fitting).unwrap_or(u32::MAX);
-                *kept += fitting;
-                if encoded.is_err() {
-                    self.buffer.discard_record();
-                } else if fitting == run.len() {
+                let before = self.buffer.records();
+                let encoded = self.buffer.encode_run(&*ground.facts.kind.codec, run);
+                let fitting = (self.buffer.records() - before) as usize;
+                rest = rest.get(fitting..).unwrap_or_default();
+                if encoded.is_ok() && fitting == run.len() {
                     continue;
                 }
             }
-            let Some(next) = records.get(*kept) else { break };
+            let Some((next, after)) = rest.split_first() else { break };
             if !self.push_further(ground, next)? {
                 break;
             }
-            *kept += 1;
+            rest = after;
         }
         Ok(())
     }
@@ -188,30 +172,28 @@ impl BytesUnroll {
         ground: &Ground<T>,
         record_bytes: usize,
         records: &[T],
-        kept: &mut usize,
     ) -> Result<(), Error> {
         let expected = record_bytes.saturating_mul(records.len());
         if self.buffer.capacity() == 0 && expected > 0 && !self.make_room(ground, 0, expected)? {
             return Ok(());
         }
-        while let Some(rest) = records.get(*kept..).filter(|rest| !rest.is_empty()) {
+        let mut rest = records;
+        while let Some((first, after)) = rest.split_first() {
             let room = (self.buffer.capacity() - self.buffer.finished_len()) / record_bytes.max(1);
-            let run = rest.get(..room.min(rest.len())).unwrap_or_default();
-            let Some((first, _)) = rest.split_first() else { break };
-            if run.is_empty() || self.buffered_records > u32::MAX / 2 {
+            let (run, after_run) = rest.split_at(room.min(rest.len()));
+            if run.is_empty() || self.buffer.records() > u32::MAX / 2 {
                 if !self.push(ground, first)? {
                     break;
                 }
-                *kept += 1;
+                rest = after;
                 continue;
             }
-            let encoded = ground.facts.kind.codec.encode_slice(run, &mut self.buffer);
-            encoded.map_err(|e| self.discard(ground, e))?;
-            if !self.buffer.end_record() {
+            let encoded = self.buffer.encode_slice(&*ground.facts.kind.codec, run);
+            encoded.map_err(|e| ground.encode_error(e))?;
+            if !self.buffer.end_records(u32::try_from(run.len()).unwrap_or(u32::MAX)) {
                 return Err(self.discard(ground, CodecError::RecordSize { said: record_bytes }));
             }
-            self.buffered_records += u32::try_from(run.len()).unwrap_or(u32::MAX);
-            *kept += run.len();
+            rest = after_run;
         }
         Ok(())
     }
@@ -224,24 +206,23 @@ impl BytesUnroll {
             return Err(self.discard(ground, error));
         }
         // Records of no size never fill a chunk's bytes, only its count. An extent of the arena does not grow.
-        let chunk_is_full = self.buffered_records == u32::MAX
+        let chunk_is_full = self.buffer.records() == u32::MAX
             || self.buffer.is_in_arena()
             || self.buffer.finished_len() + overflow > ground.core.chunk_bytes();
-        let room = if chunk_is_full && self.buffered_records > 0 { self.seal(ground) } else { Ok(true) }
+        let room = if chunk_is_full && self.buffer.records() > 0 { self.seal(ground) } else { Ok(true) }
             .and_then(|sealed| Ok(sealed && self.make_room(ground, overflow, 0)?));
         if !matches!(room, Ok(true)) {
             self.buffer.discard_record();
             return room;
         }
-        if self.buffer.is_cut() {
-            // Only its length is known: no more than a chunk was held before memory was granted.
+        if self.buffer.is_cut() || overflow == 0 {
+            // Only its length is known, if that: no more than a chunk was held before memory was granted.
             self.buffer.discard_record();
             self.encode(ground, record)?;
         }
         if !self.buffer.end_record() {
             return Err(self.discard(ground, CodecError::RecordSize { said: overflow }));
         }
-        self.buffered_records += 1;
         Ok(true)
     }
 
@@ -332,6 +313,7 @@ impl BytesUnroll {
     /// Closes the chunk in the buffer and puts it where chunks go; false when there is no such place.
     fn seal<T>(&mut self, ground: &Ground<T>) -> Result<bool, Error> {
         let raw_len = u32::try_from(self.buffer.finished_len()).unwrap_or(u32::MAX);
+        let records = self.buffer.records();
         let mut compressing = std::mem::take(&mut self.compressing);
         let compressed = self.compressed(ground, &mut compressing);
         let compressed_len = compressed.map(<[u8]>::len);
@@ -355,7 +337,6 @@ impl BytesUnroll {
         if ground.facts.compression != Compression::None {
             ground.facts.counters.count_compression(raw_len as usize, compressed_len);
         }
-        let records = std::mem::take(&mut self.buffered_records);
         self.sealed_records += u64::from(records);
         self.chunks.extend(stored.map(|stored| Chunk::placed(stored, raw_len, records, checksum)));
         self.buffer.restart();
@@ -428,7 +409,7 @@ impl BytesUnroll {
         &mut self,
         ground: &Ground<T>,
     ) -> Result<Option<SerializedBlock>, Error> {
-        if self.buffered_records > 0 && !self.seal(ground)? {
+        if self.buffer.records() > 0 && !self.seal(ground)? {
             return Ok(None);
         }
         let chunks = std::mem::take(&mut self.chunks);
@@ -450,7 +431,8 @@ impl BytesUnroll {
 
     /// What was kept so far, as a block of its own whose last chunk is still in the buffer's memory.
     pub(crate) fn into_kept<T: 'static>(mut self, ground: &Ground<T>) -> SerializedBlock {
-        if self.buffered_records > 0 {
+        let records = self.buffer.records();
+        if records > 0 {
             let raw_len = u32::try_from(self.buffer.finished_len()).unwrap_or(u32::MAX);
             let held = (self.charge.take(), self.scratch.take());
             let bytes = if self.buffer.is_in_arena() {
@@ -458,7 +440,7 @@ impl BytesUnroll {
             } else {
                 Bytes::from_owner(HeapChunk { bytes: self.buffer.take(), _charge: held })
             };
-            self.chunks.push(Chunk::placed(bytes.into(), raw_len, self.buffered_records, None));
+            self.chunks.push(Chunk::placed(bytes.into(), raw_len, records, None));
         }
         SerializedBlock::new(ground.facts.kind.codec.id(), ground.facts.compression, self.chunks)
     }

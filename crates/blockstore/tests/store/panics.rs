@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use larder_blockstore::codec::{Bincode, ChunkBuffer, ChunkReader, Codec, CodecError, CodecId};
+use larder_blockstore::format::{ChunkEncoder, Compression};
 use larder_blockstore::{Error, HeapSize, StorageLevel, StoredDataset};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::support::{World, all_levels, finish, keep, put, read, record, vacant};
 
@@ -108,6 +111,81 @@ fn a_codec_that_panics_while_it_encodes_leaves_nothing_behind() {
         assert!(panics(|| put(&dataset, 0, (0..100).map(|i| record(i, 100)))));
         assert_unharmed(&world, &dataset, &level.to_string());
     }
+}
+
+/// A record whose own code panics when half of it is written; longer than what a codec sees of a chunk at once.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+struct HalfWritten {
+    text: String,
+    panics: bool,
+}
+
+impl Serialize for HalfWritten {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("HalfWritten", 2)?;
+        fields.serialize_field("text", &self.text)?;
+        assert!(!self.panics, "a record panics on purpose");
+        fields.serialize_field("panics", &self.panics)?;
+        fields.end()
+    }
+}
+
+#[test]
+fn a_writer_goes_on_after_a_record_that_panicked_half_written() {
+    let record = |nth: usize| {
+        let panics = nth == 1_000;
+        HalfWritten { text: "x".repeat(if panics { 20_000 } else { nth }), panics }
+    };
+    for level in all_levels().into_iter().filter(|level| !level.is_deserialized()) {
+        let world = World::new(16 << 20);
+        let dataset = world
+            .store
+            .dataset_with("half", Bincode, |record: &HalfWritten| record.text.len())
+            .level(level)
+            .build()
+            .unwrap();
+        let mut writer = vacant(&dataset, 0);
+        let mut batch: Vec<_> = (0..1_500).map(record).collect();
+        assert!(panics(|| writer.append(&mut batch)), "{level}");
+        assert_eq!((batch.len(), batch.first().map(|bad| bad.panics)), (500, Some(true)), "{level}");
+        assert!(panics(|| writer.push(batch.remove(0))), "{level}");
+        assert!(panics(|| writer.push_slice(&[record(1_000)])), "{level}");
+        writer.append(&mut batch).unwrap();
+        keep(&mut writer, record(1_500));
+        let block = finish(writer);
+        assert_eq!(
+            read(&block),
+            (0..=1_500).filter(|nth| *nth != 1_000).map(record).collect::<Vec<_>>(),
+            "{level}"
+        );
+        drop(block);
+        dataset.unpersist();
+        assert_eq!((world.charged(), world.disk_bytes()), (0, 0), "{level}");
+    }
+}
+
+#[test]
+fn a_chunk_encoder_goes_on_after_a_record_that_panicked_half_written() {
+    let record = |nth: usize| {
+        let panics = nth == 600;
+        HalfWritten { text: "x".repeat(if panics { 20_000 } else { nth }), panics }
+    };
+    let mut encoder = ChunkEncoder::new(Arc::new(Bincode), Compression::None, 1 << 20);
+    let mut expected = Vec::new();
+    for nth in 0..1_000 {
+        if nth == 600 {
+            assert!(panics(|| encoder.push(&record(nth))));
+        } else {
+            assert!(encoder.push(&record(nth)).unwrap().is_none());
+            expected.push(record(nth));
+        }
+    }
+    let chunk = encoder.finish().unwrap();
+    assert_eq!(chunk.records(), 999);
+    let bytes = chunk.raw().unwrap();
+    let mut records = Vec::<HalfWritten>::new();
+    Bincode.decode_into(&mut ChunkReader::at(&bytes, 0), 999, &mut records).unwrap();
+    assert_eq!(records, expected);
 }
 
 #[test]
