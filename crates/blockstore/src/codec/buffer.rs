@@ -16,6 +16,8 @@ use crate::region::ExtentMut;
 pub struct ChunkBuffer {
     room: Room,
     capacity: usize,
+    /// Bytes that are written, of which the finished records have those before `record_start`.
+    len: usize,
     record_start: usize,
     records: u32,
     overflow: Vec<u8>,
@@ -33,81 +35,48 @@ const WINDOWS: usize = 2;
 /// Where the bytes lie.
 #[derive(Debug)]
 enum Room {
-    /// Of those in the vector the first `len` are written; the others are a window that is open.
-    Heap {
-        bytes: Vec<u8>,
-        len: usize,
-    },
-    Arena {
-        extent: ExtentMut,
-        len: usize,
-    },
+    /// What is behind the written bytes is a window that is open.
+    Heap(Vec<u8>),
+    Arena(ExtentMut),
 }
 
 impl Room {
-    fn heap(capacity: usize) -> Self {
-        Self::Heap { bytes: Vec::with_capacity(capacity), len: 0 }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Heap { len, .. } | Self::Arena { len, .. } => *len,
-        }
-    }
-
-    /// Appends bytes for which there is room.
+    /// Writes bytes for which there is room.
     #[inline]
-    fn append(&mut self, more: &[u8]) {
-        let end = self.len() + more.len();
+    fn write(&mut self, at: usize, more: &[u8]) {
         match self {
-            Self::Heap { bytes, len } => {
-                bytes.truncate(*len);
+            Self::Heap(bytes) => {
+                bytes.truncate(at);
                 bytes.extend_from_slice(more);
-                *len = end;
             }
-            Self::Arena { extent, len } => {
-                if let Some(place) = extent.get_mut(*len..end) {
+            Self::Arena(extent) => {
+                if let Some(place) = extent.get_mut(at..at + more.len()) {
                     place.copy_from_slice(more);
-                    *len = end;
                 }
             }
         }
     }
 
-    /// What can be written in place behind the rest: at least so many bytes, unless `capacity` ends before.
+    /// What can be written in place from `at` on: at least so many bytes, unless `capacity` ends before.
     #[inline]
-    fn window(&mut self, least: usize, capacity: usize) -> &mut [u8] {
+    fn window(&mut self, at: usize, least: usize, capacity: usize) -> &mut [u8] {
         match self {
-            Self::Heap { bytes, len } => {
-                if bytes.len() - *len < least && bytes.len() < capacity {
-                    let end = len.saturating_add(least.saturating_mul(WINDOWS)).min(capacity);
+            Self::Heap(bytes) => {
+                if bytes.len() < capacity && bytes.len() - at < least {
+                    let end = at.saturating_add(least.saturating_mul(WINDOWS)).min(capacity);
                     bytes.resize(end.max(bytes.len()), 0);
                 }
-                bytes.get_mut(*len..)
+                bytes.get_mut(at..)
             }
-            Self::Arena { extent, len } => extent.get_mut(*len..capacity),
+            Self::Arena(extent) => extent.get_mut(at..capacity),
         }
         .unwrap_or_default()
     }
 
-    #[inline]
-    fn advance(&mut self, by: usize) {
-        match self {
-            Self::Heap { bytes, len } => *len = len.saturating_add(by).min(bytes.len()),
-            Self::Arena { extent, len } => *len = len.saturating_add(by).min(extent.len()),
-        }
-    }
-
-    fn truncate(&mut self, to: usize) {
-        match self {
-            Self::Heap { len, .. } | Self::Arena { len, .. } => *len = to.min(*len),
-        }
-    }
-
     fn get(&self, range: Range<usize>) -> &[u8] {
         match self {
-            Self::Heap { bytes, .. } => bytes.get(range),
-            Self::Arena { extent, .. } => extent.get(range),
+            Self::Heap(bytes) => bytes.get(range),
+            Self::Arena(extent) => extent.get(range),
         }
         .unwrap_or_default()
     }
@@ -118,8 +87,9 @@ impl ChunkBuffer {
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
-            room: Room::heap(capacity),
+            room: Room::Heap(Vec::with_capacity(capacity)),
             capacity,
+            len: 0,
             record_start: 0,
             records: 0,
             overflow: Vec::new(),
@@ -132,8 +102,9 @@ impl ChunkBuffer {
     /// Appends bytes of the current record.
     #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        if bytes.len() <= self.capacity - self.room.len() && self.overflow_len == 0 {
-            self.room.append(bytes);
+        if bytes.len() <= self.capacity - self.len && self.overflow_len == 0 {
+            self.room.write(self.len, bytes);
+            self.len += bytes.len();
         } else {
             self.extend_overflow(bytes);
         }
@@ -143,13 +114,16 @@ impl ChunkBuffer {
     /// once it is [kept](Self::keep).
     #[inline]
     pub(super) fn window(&mut self) -> &mut [u8] {
-        if self.overflow_len > 0 { &mut [] } else { self.room.window(self.window_bytes, self.capacity) }
+        if self.overflow_len > 0 {
+            return &mut [];
+        }
+        self.room.window(self.len, self.window_bytes, self.capacity)
     }
 
     /// Keeps what was written at the start of the [window](Self::window).
     #[inline]
     pub(super) fn keep(&mut self, bytes: usize) {
-        self.room.advance(bytes);
+        self.len += bytes;
     }
 
     /// A record of so many bytes did not fit into the window, and was written otherwise.
@@ -160,9 +134,9 @@ impl ChunkBuffer {
     #[cold]
     fn extend_overflow(&mut self, bytes: &[u8]) {
         if self.overflow_len == 0 {
-            self.overflow.extend_from_slice(self.room.get(self.record_start..self.room.len()));
+            self.overflow.extend_from_slice(self.room.get(self.record_start..self.len));
             self.overflow_len = self.overflow.len();
-            self.room.truncate(self.record_start);
+            self.len = self.record_start;
         }
         self.overflow_len = self.overflow_len.saturating_add(bytes.len());
         if self.overflow_len <= self.overflow_max {
@@ -216,7 +190,7 @@ impl ChunkBuffer {
             return false;
         }
         let Some(records) = self.records.checked_add(records) else { return false };
-        self.record_start = self.room.len();
+        self.record_start = self.len;
         self.records = records;
         true
     }
@@ -251,12 +225,6 @@ impl ChunkBuffer {
         &mut self,
         write: impl FnOnce(&mut Self) -> Result<(), CodecError>,
     ) -> Result<(), CodecError> {
-        struct Unfinished<'a>(&'a mut ChunkBuffer);
-        impl Drop for Unfinished<'_> {
-            fn drop(&mut self) {
-                self.0.discard_record();
-            }
-        }
         let unfinished = Unfinished(self);
         write(unfinished.0)?;
         std::mem::forget(unfinished);
@@ -265,7 +233,7 @@ impl ChunkBuffer {
 
     /// Forgets what the current record has written.
     pub(crate) fn discard_record(&mut self) {
-        self.room.truncate(self.record_start);
+        self.len = self.record_start;
         self.overflow.clear();
         self.overflow_len = 0;
     }
@@ -289,7 +257,7 @@ impl ChunkBuffer {
     /// unless it [was cut](Self::is_cut).
     pub(crate) fn grow(&mut self, capacity: usize) {
         self.leave_arena();
-        if let Room::Heap { bytes, .. } = &mut self.room {
+        if let Room::Heap(bytes) = &mut self.room {
             bytes.reserve_exact(capacity.saturating_sub(bytes.len()));
         }
         self.capacity = capacity.max(self.capacity);
@@ -307,39 +275,39 @@ impl ChunkBuffer {
     /// Goes on in an extent of an arena, with all it holds.
     pub(crate) fn move_into(&mut self, extent: ExtentMut) {
         let capacity = extent.len();
-        let before = std::mem::replace(&mut self.room, Room::Arena { extent, len: 0 });
-        self.room.append(before.get(0..before.len()));
+        let before = std::mem::replace(&mut self.room, Room::Arena(extent));
+        self.room.write(0, before.get(0..self.len));
         self.capacity = capacity;
         self.take_overflow_in();
     }
 
     /// Does it lie in an arena?
     pub(crate) fn is_in_arena(&self) -> bool {
-        matches!(self.room, Room::Arena { .. })
+        matches!(self.room, Room::Arena(_))
     }
 
     /// Goes on on the heap, with all it holds.
     pub(crate) fn leave_arena(&mut self) {
-        if let Room::Arena { extent, len } = &self.room {
-            let mut heap = Room::heap(self.capacity);
-            heap.append(extent.get(..*len).unwrap_or_default());
-            self.room = heap;
+        if let Room::Arena(extent) = &self.room {
+            let mut heap = Vec::with_capacity(self.capacity);
+            heap.extend_from_slice(extent.get(..self.len).unwrap_or_default());
+            self.room = Room::Heap(heap);
         }
     }
 
     /// The finished records' bytes, without slack. The buffer goes on with no room; an overflow stays.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         self.leave_arena();
-        let finished = std::mem::take(&mut self.record_start);
-        self.records = 0;
+        let finished = self.record_start;
+        self.restart();
         self.capacity = 0;
-        match std::mem::replace(&mut self.room, Room::heap(0)) {
-            Room::Heap { mut bytes, .. } => {
+        match std::mem::replace(&mut self.room, Room::Heap(Vec::new())) {
+            Room::Heap(mut bytes) => {
                 bytes.truncate(finished);
                 bytes.shrink_to_fit();
                 bytes
             }
-            Room::Arena { .. } => Vec::new(),
+            Room::Arena(_) => Vec::new(),
         }
     }
 
@@ -349,20 +317,29 @@ impl ChunkBuffer {
         if !self.is_in_arena() {
             return None;
         }
-        let finished = std::mem::take(&mut self.record_start);
-        self.records = 0;
+        let finished = self.record_start;
+        self.restart();
         self.capacity = 0;
-        match std::mem::replace(&mut self.room, Room::heap(0)) {
-            Room::Arena { extent, .. } => Some(extent.freeze(finished, charge)),
-            Room::Heap { .. } => None,
+        match std::mem::replace(&mut self.room, Room::Heap(Vec::new())) {
+            Room::Arena(extent) => Some(extent.freeze(finished, charge)),
+            Room::Heap(_) => None,
         }
     }
 
     /// Forgets the finished records and keeps the room; an overflow stays.
     pub(crate) fn restart(&mut self) {
-        self.room.truncate(0);
+        self.len = 0;
         self.record_start = 0;
         self.records = 0;
+    }
+}
+
+/// Discards the current record unless it is forgotten.
+struct Unfinished<'a>(&'a mut ChunkBuffer);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.discard_record();
     }
 }
 

@@ -102,7 +102,6 @@ impl BytesUnroll {
     #[inline(always)]
     pub(crate) fn push<T: 'static>(&mut self, ground: &Ground<T>, record: &T) -> Result<bool, Error> {
         if self.buffer.capacity() > 0
-            && self.buffer.records() < u32::MAX
             && self.buffer.encode(&*ground.facts.kind.codec, record).is_ok()
             && self.buffer.end_record()
         {
