@@ -70,6 +70,16 @@ enum PartState {
     Finished(Part, Option<Arc<dyn Closing>>),
 }
 
+impl PartState {
+    /// The part, if it is finished.
+    fn part(&self) -> Option<&Part> {
+        match self {
+            Self::Finished(part, _) => Some(part),
+            _ => None,
+        }
+    }
+}
+
 impl Attempt {
     pub(crate) fn new(
         shared: Arc<Shared>,
@@ -129,7 +139,7 @@ impl Attempt {
     pub fn is_finished(&self, partition: u32) -> bool {
         let parts = &self.inner.state.lock().parts;
         let part = usize::try_from(partition).ok().and_then(|index| parts.get(index));
-        matches!(part, Some(PartState::Finished(..)))
+        part.is_some_and(|part| part.part().is_some())
     }
 
     /// Reads a finished part back to its end, decodes nothing, and compares it with what was written. A commit looks
@@ -218,6 +228,15 @@ impl Inner {
 
     /// A finished part, once it is closed.
     fn finished(&self, partition: u32) -> Result<Part, Error> {
+        let (part, closing) = self.written(partition)?;
+        if let Some(closing) = closing {
+            self.closed(partition, &part, &closing)?;
+        }
+        Ok(part)
+    }
+
+    /// A finished part, which may still have to be closed.
+    fn written(&self, partition: u32) -> Result<(Part, Option<Arc<dyn Closing>>), Error> {
         let state = {
             let parts = &self.state.lock().parts;
             usize::try_from(partition).ok().and_then(|index| parts.get(index)).cloned()
@@ -229,10 +248,7 @@ impl Inner {
             };
             return Err(Error::Invalid { reason: format!("part {partition} of {} {what}", self.dataset) });
         };
-        if let Some(closing) = closing {
-            self.closed(partition, &part, &closing)?;
-        }
-        Ok(part)
+        Ok((part, closing))
     }
 
     /// Waits until a part is closed. One that could not be has to be written anew.

@@ -58,7 +58,7 @@ impl Attempt {
 
         let index = usize::try_from(partition).unwrap_or(usize::MAX);
         let expected = from.manifest().parts.get(index).map(|part| part.checksum).unwrap_or_default();
-        let written = self.inner.finished(partition)?;
+        let (written, _) = self.inner.written(partition)?;
         if written.checksum == expected {
             return Ok(written.bytes);
         }

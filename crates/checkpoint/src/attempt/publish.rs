@@ -19,7 +19,6 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
 
 impl Inner {
     pub(super) fn commit(&self) -> Result<Checkpoint, Error> {
-        self.close_parts()?;
         let (manifest, before) = self.start_commit()?;
         let mut unknown = before == Phase::Unknown;
         let result = match before {
@@ -42,42 +41,41 @@ impl Inner {
         Ok(Checkpoint::new(Arc::clone(&self.shared), Manifest::clone(&manifest)))
     }
 
-    /// Waits for the parts that are being closed.
-    fn close_parts(&self) -> Result<(), Error> {
-        let closing: Vec<u32> = {
-            let state = self.state.lock();
-            let parts = (0..).zip(&state.parts);
-            parts
-                .filter(|(_, part)| matches!(part, PartState::Finished(_, Some(_))))
-                .map(|(part, _)| part)
-                .collect()
-        };
-        closing.into_iter().try_for_each(|partition| self.finished(partition).map(drop))
+    /// Enters the committing phase once every part is closed; gives the manifest and the phase before.
+    fn start_commit(&self) -> Result<(Arc<Manifest>, Phase), Error> {
+        loop {
+            let closing = {
+                let mut state = self.state.lock();
+                let before = state.phase;
+                if !matches!(before, Phase::Open | Phase::Unknown | Phase::Committed) {
+                    return Err(self.over(before));
+                }
+                let closing = self.closing(&state.parts)?;
+                if closing.is_empty() {
+                    let parts = state.parts.iter().filter_map(PartState::part).cloned().collect();
+                    let manifest = state.manifest.get_or_insert_with(|| Arc::new(self.manifest(parts)));
+                    let manifest = Arc::clone(manifest);
+                    state.phase = Phase::Committing;
+                    return Ok((manifest, before));
+                }
+                closing
+            };
+            closing.into_iter().try_for_each(|partition| self.finished(partition).map(drop))?;
+        }
     }
 
-    /// Enters the committing phase; gives the manifest and the phase before.
-    fn start_commit(&self) -> Result<(Arc<Manifest>, Phase), Error> {
-        let mut state = self.state.lock();
-        let before = state.phase;
-        if !matches!(before, Phase::Open | Phase::Unknown | Phase::Committed) {
-            drop(state);
-            return Err(self.over(before));
-        }
-        let finished = |part: &PartState| match part {
-            PartState::Finished(part, None) => Some(part.clone()),
-            _ => None,
+    /// The parts that are still being closed, of an attempt whose parts are all finished.
+    fn closing(&self, parts: &[PartState]) -> Result<Vec<u32>, Error> {
+        let those = |is_meant: fn(&PartState) -> bool| {
+            (0..).zip(parts).filter(move |(_, part)| is_meant(part)).map(|(partition, _)| partition)
         };
-        let parts: Vec<Part> = state.parts.iter().filter_map(finished).collect();
-        let missing = state.parts.len() - parts.len();
-        if missing > 0 {
-            let first = state.parts.iter().position(|part| finished(part).is_none()).unwrap_or_default();
+        let is_missing = |part: &PartState| part.part().is_none();
+        if let Some(first) = those(is_missing).next() {
+            let missing = those(is_missing).count();
             let at = self.shared.place(Step::PublishManifest, &self.object());
-            let first = u32::try_from(first).unwrap_or(u32::MAX);
             return Err(Error::Incomplete { at, missing, first, partitions: self.spec.partitions });
         }
-        let manifest = Arc::clone(state.manifest.get_or_insert_with(|| Arc::new(self.manifest(parts))));
-        state.phase = Phase::Committing;
-        Ok((manifest, before))
+        Ok(those(|part| matches!(part, PartState::Finished(_, Some(_)))).collect())
     }
 
     fn manifest(&self, parts: Vec<Part>) -> Manifest {
