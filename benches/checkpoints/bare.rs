@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use opendal::services::{HdfsNative, S3};
 use opendal::{Builder, Operator};
 use tokio::runtime::Runtime;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::parts::{CHUNK_BYTES, Parts, for_each_part, sum};
 
@@ -47,7 +47,7 @@ impl Bare for Files {
             let chunks = file.metadata().expect("a file").len() / CHUNK_BYTES as u64;
             for _ in 0..chunks {
                 file.read_exact(&mut buffer).expect("a file of whole chunks");
-                black_box(xxh3_64(&buffer));
+                black_box(XxHash3_64::oneshot(&buffer));
                 total = total.wrapping_add(sum(&buffer));
             }
             total
@@ -123,7 +123,7 @@ impl Bare for Remote {
                 for start in (0..bytes).step_by(PIECE_BYTES) {
                     let piece = reader.read(start..bytes.min(start + PIECE_BYTES as u64)).await;
                     let piece = piece.expect("a server that answers").to_bytes();
-                    black_box(xxh3_64(&piece));
+                    black_box(XxHash3_64::oneshot(&piece));
                     total = total.wrapping_add(sum(&piece));
                 }
                 total

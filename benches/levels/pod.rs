@@ -10,7 +10,7 @@ use larder_blockstore::{Block, BlockStore, StorageLevel, StoredDataset};
 use lz4_flex::block::{compress_into_with_table, decompress_into, get_maximum_output_size};
 use memmap2::Mmap;
 use rustix::fs::{MemfdFlags, SealFlags};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::records::{POD_BYTES, Reading, readings};
 use crate::stores::roomy;
@@ -92,7 +92,7 @@ fn bench_disk(c: &mut Criterion, records: &[Reading]) {
     group.bench_function("bare", |b| {
         b.iter(|| {
             let bytes: &[u8] = black_box(&map);
-            black_box(bytes.chunks(CHUNK_BYTES).map(xxh3_64).fold(0, u64::wrapping_add));
+            black_box(bytes.chunks(CHUNK_BYTES).map(XxHash3_64::oneshot).fold(0, u64::wrapping_add));
             sum(cast_slice(bytes))
         });
     });

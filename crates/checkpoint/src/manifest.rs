@@ -3,7 +3,7 @@
 use larder_blockstore::codec::CodecId;
 use larder_blockstore::format::Compression;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::error::ManifestError;
 use crate::{AttemptId, Error, layout};
@@ -130,7 +130,7 @@ impl Manifest {
             .map_err(|e| Error::Invalid { reason: format!("the manifest cannot be written: {e}") })?;
         let mut text = json.strip_suffix("\n}").unwrap_or(&json).to_owned();
         text.push_str(CHECKSUM_HEAD);
-        let checksum = xxh3_64(text.as_bytes());
+        let checksum = XxHash3_64::oneshot(text.as_bytes());
         text.push_str(&format!("{checksum:016x}"));
         text.push_str(CHECKSUM_TAIL);
         Ok(text.into_bytes())
@@ -167,7 +167,7 @@ fn verify_checksum(bytes: &[u8]) -> Result<(), ManifestError> {
         return Err(ManifestError::NoChecksum);
     }
     let expected = str::from_utf8(digits).ok().and_then(hex::parse).ok_or(ManifestError::NoChecksum)?;
-    let actual = xxh3_64(vouched_for);
+    let actual = XxHash3_64::oneshot(vouched_for);
     if actual == expected { Ok(()) } else { Err(ManifestError::Checksum { expected, actual }) }
 }
 
@@ -307,7 +307,8 @@ mod tests {
 
         let later = String::from_utf8(bytes).unwrap().replace("\"version\": 1", "\"version\": 2");
         let end = later.len() - CHECKSUM_TAIL.len() - CHECKSUM_DIGITS;
-        let later = format!("{}{:016x}{CHECKSUM_TAIL}", &later[..end], xxh3_64(&later.as_bytes()[..end]));
+        let later =
+            format!("{}{:016x}{CHECKSUM_TAIL}", &later[..end], XxHash3_64::oneshot(&later.as_bytes()[..end]));
         let error = Manifest::decode(later.as_bytes(), "ranks", 3).unwrap_err().to_string();
         assert_eq!(error, "manifest version 2; this version reads up to 1");
     }

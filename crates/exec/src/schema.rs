@@ -7,7 +7,7 @@ use std::any::type_name;
 
 use larder_checkpoint::RecordSchema;
 use serde::de::DeserializeOwned;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use self::trace::trace;
 
@@ -27,8 +27,8 @@ pub(crate) fn schema<T: DeserializeOwned>() -> Option<RecordSchema> {
     Some(RecordSchema {
         rust_type: type_name::<T>().to_owned(),
         description,
-        fingerprint: xxh3_64(named.as_bytes()),
-        layout: xxh3_64(bare.as_bytes()),
+        fingerprint: XxHash3_64::oneshot(named.as_bytes()),
+        layout: XxHash3_64::oneshot(bare.as_bytes()),
     })
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::region::{LoadError, RegionError, StoredBytes};
 use crate::unroll::HeapChunk;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// How chunks are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -121,7 +121,7 @@ pub struct Chunk {
 
 /// The checksum of stored bytes: XXH3, 64 bits.
 pub(crate) fn checksum_of(stored: &[u8]) -> u64 {
-    xxh3_64(stored)
+    XxHash3_64::oneshot(stored)
 }
 
 /// No LZ4 block decompresses to more than this many times its length: a damaged length asks for no absurd memory.

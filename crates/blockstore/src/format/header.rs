@@ -1,6 +1,6 @@
 //! The header of a serialized block.
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::Compression;
 use crate::codec::CodecId;
@@ -121,7 +121,7 @@ impl BlockHeader {
             out.extend_from_slice(&[0; 4]);
             out.extend_from_slice(&chunk.checksum.to_le_bytes());
         }
-        let index_checksum = xxh3_64(&out);
+        let index_checksum = XxHash3_64::oneshot(&out);
         let index_len = out.len();
         out.extend_from_slice(&index_checksum.to_le_bytes());
         out.extend_from_slice(&self.records().to_le_bytes());
@@ -133,7 +133,7 @@ impl BlockHeader {
         out.push(0);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.extend_from_slice(&[0; 8]);
-        let checksum = xxh3_64(out.get(index_len..).unwrap_or_default());
+        let checksum = XxHash3_64::oneshot(out.get(index_len..).unwrap_or_default());
         out.extend_from_slice(&checksum.to_le_bytes());
         out.extend_from_slice(&MAGIC);
         out
@@ -162,7 +162,7 @@ impl BlockHeader {
         let start = usize::try_from(needed).ok().and_then(|needed| bytes.len().checked_sub(needed));
         let index =
             start.and_then(|start| bytes.get(start..bytes.len() - TRAILER_BYTES)).ok_or_else(truncated)?;
-        let actual = xxh3_64(index);
+        let actual = XxHash3_64::oneshot(index);
         if actual != fixed.index_checksum {
             return Err(HeaderError::Checksum { expected: fixed.index_checksum, actual });
         }
@@ -202,7 +202,7 @@ impl Fixed {
         if tail.0 != MAGIC {
             return Err(HeaderError::Magic);
         }
-        let actual = xxh3_64(fixed);
+        let actual = XxHash3_64::oneshot(fixed);
         if actual != expected {
             return Err(HeaderError::Checksum { expected, actual });
         }

@@ -1,13 +1,14 @@
 //! Writes one part.
 
 use std::fmt;
+use std::hash::Hasher as _;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use larder_blockstore::codec::{Codec, CodecId};
 use larder_blockstore::format::{BlockHeader, CHUNK_BYTES_MAX, Chunk, Compression};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+use twox_hash::XxHash3_64;
 
 use super::{Inner, PartState, Phase, RecordWriter};
 use crate::error::{PartError, Place};
@@ -24,7 +25,7 @@ pub struct PartWriter {
     partition: u32,
     object: String,
     file: File,
-    checksum: Box<Xxh3Default>,
+    checksum: Box<XxHash3_64>,
     header: BlockHeader,
     bytes: u64,
     held_bytes_max: u64,
@@ -139,7 +140,7 @@ impl PartWriter {
     /// As [`write`](Self::write).
     pub fn finish(mut self) -> Result<(), Error> {
         let header = self.header.encode();
-        let header_checksum = xxh3_64(&header);
+        let header_checksum = XxHash3_64::oneshot(&header);
         self.append(Step::WriteHeader, header.into())?;
         let closing = match &mut self.file {
             File::Writing(file) => {
@@ -153,7 +154,7 @@ impl PartWriter {
             path: layout::part(self.attempt.id, self.partition, self.attempt.spec.partitions),
             bytes: self.bytes,
             records: self.header.records(),
-            checksum: self.checksum.digest(),
+            checksum: self.checksum.finish(),
             header_checksum,
         };
         self.attempt.release(self.partition, PartState::Finished(part, closing.map(Arc::from)));
@@ -185,7 +186,7 @@ impl PartWriter {
             let reason = format!("part {} has failed before: start it again", self.object);
             return Err(Error::Invalid { reason });
         };
-        self.checksum.update(&bytes);
+        self.checksum.write(&bytes);
         let steps = &self.attempt.shared.steps;
         let written = steps.write(step, &self.object, bytes.len(), |len| file.write(bytes.slice(..len)));
         written.map_err(|e| self.failed(step, e))?;

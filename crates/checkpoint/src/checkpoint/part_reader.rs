@@ -1,6 +1,7 @@
 //! Reads one part.
 
 use std::fmt;
+use std::hash::Hasher as _;
 use std::io;
 use std::iter::FusedIterator;
 use std::ops::Range;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use larder_blockstore::codec::{Codec, CodecId};
 use larder_blockstore::format::{BlockHeader, Chunk, Compression, TRAILER_BYTES};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+use twox_hash::XxHash3_64;
 
 use super::Records;
 use crate::error::{PartError, Place};
@@ -224,16 +225,16 @@ impl PartReader {
             return Err(self.invalid("a part is verified before a chunk is read"));
         }
         let expected = self.checksum;
-        let mut checksum = Xxh3Default::new();
+        let mut checksum = XxHash3_64::new();
         let mut index = 0;
         while let Some(chunk) = self.next() {
             let stored = chunk?.stored();
             checksum
-                .update(&stored.map_err(|source| self.damaged(PartError::Chunk { chunk: index, source }))?);
+                .write(&stored.map_err(|source| self.damaged(PartError::Chunk { chunk: index, source }))?);
             index += 1;
         }
-        checksum.update(&self.header_bytes);
-        let actual = checksum.digest();
+        checksum.write(&self.header_bytes);
+        let actual = checksum.finish();
         if actual == expected {
             return Ok(());
         }
@@ -359,7 +360,7 @@ fn check_header(
     (codec, compression): (CodecId, Compression),
     part: &Part,
 ) -> Result<BlockHeader, PartError> {
-    let (expected, actual) = (part.header_checksum, xxh3_64(bytes));
+    let (expected, actual) = (part.header_checksum, XxHash3_64::oneshot(bytes));
     if actual != expected {
         return Err(PartError::Checksum { what: "its header", expected, actual });
     }
