@@ -41,6 +41,8 @@ struct Inner {
     touches_read: journal::Read,
     /// Indexed by slot.
     residents: Vec<Option<Resident>>,
+    /// Whether there is one: a byte each, so that to look at it for every touch is no cache miss.
+    occupied: Vec<bool>,
     free: Vec<Slot>,
 }
 
@@ -155,6 +157,15 @@ impl Inner {
         }
     }
 
+    /// Puts a resident where there was none, or the other way round.
+    fn occupy(&mut self, slot: Slot, resident: Option<Resident>) -> Option<Resident> {
+        if let Some(is_occupied) = self.occupied.get_mut(slot.0 as usize) {
+            *is_occupied = resident.is_some();
+        }
+        let place = self.residents.get_mut(slot.0 as usize)?;
+        std::mem::replace(place, resident)
+    }
+
     fn resident(&mut self, slot: Slot) -> Option<&mut Resident> {
         self.residents.get_mut(slot.0 as usize)?.as_mut()
     }
@@ -210,6 +221,7 @@ impl Tier {
             policy,
             touches_read: journal::Read::default(),
             residents: Vec::new(),
+            occupied: Vec::new(),
             free: Vec::new(),
         };
         Arc::new(Self {
@@ -223,9 +235,9 @@ impl Tier {
     /// Locks the tier, with the policy told of every touch so far.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         let mut inner = self.inner.lock();
-        let Inner { policy, residents, touches_read, .. } = &mut *inner;
+        let Inner { policy, occupied, touches_read, .. } = &mut *inner;
         self.touches.read(touches_read, |slot| {
-            if matches!(residents.get(slot.0 as usize), Some(Some(_))) {
+            if occupied.get(slot.0 as usize) == Some(&true) {
                 policy.touch(slot);
             }
         });
@@ -245,11 +257,10 @@ impl Tier {
         let mut inner = self.lock();
         let slot = inner.free.pop().unwrap_or_else(|| {
             inner.residents.push(None);
+            inner.occupied.push(false);
             Slot(u32::try_from(inner.residents.len() - 1).unwrap_or(u32::MAX))
         });
-        if let Some(place) = inner.residents.get_mut(slot.0 as usize) {
-            *place = Some(resident);
-        }
+        inner.occupy(slot, Some(resident));
         inner.policy.insert(slot, candidate);
         *inner.listed.entry(block.dataset).or_default() += bytes;
         slot
@@ -258,7 +269,7 @@ impl Tier {
     /// Forgets a copy; as evicted, if someone has chosen it as a victim.
     pub(crate) fn remove(&self, slot: Slot) {
         let mut inner = self.lock();
-        let gone = inner.residents.get_mut(slot.0 as usize).and_then(Option::take);
+        let gone = inner.occupy(slot, None);
         if let Some(resident) = &gone {
             let removed = if resident.leaving.is_some() { Removed::Evicted } else { Removed::Dropped };
             inner.policy.remove(slot, removed);
