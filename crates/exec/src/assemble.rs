@@ -158,7 +158,7 @@ impl<'a> Assembly<'a> {
             }
             Compute::Records(start) => {
                 let mut pipeline = self.only_input(step)?;
-                pipeline.push(place(step), start(self.task, step.partition)?);
+                pipeline.push(place(step), start(self.task, step.partition)?)?;
                 return Ok(pipeline);
             }
             Compute::PassThrough => return self.only_input(step),

@@ -14,7 +14,7 @@ use crate::ops::join::{FullOuter, Inner, Join, JoinKind, LeftOuter};
 use crate::ops::records::{Map, MapValues};
 use crate::ops::step::{Aggregate, Merging};
 use crate::partitioner::Partitioner;
-use crate::pipeline::any_operator;
+use crate::pipeline::{any_each, any_operator};
 use crate::shuffle::{AnyShuffle, CombineByKey, ScatterByKey, Shuffle};
 use crate::transform::{at_least_one_partition, same_context};
 
@@ -32,14 +32,14 @@ impl<K: Data, V: Data> Dataset<(K, V)> {
     #[must_use]
     pub fn keys(&self) -> Dataset<K> {
         let key = Arc::new(|(key, _): &(K, V)| key.clone());
-        self.by_records("keys", None, None, move |_, _| any_operator(Map(Arc::clone(&key))))
+        self.by_records("keys", None, None, move |_, _| any_each(Map(Arc::clone(&key))))
     }
 
     /// The values.
     #[must_use]
     pub fn values(&self) -> Dataset<V> {
         let value = Arc::new(|(_, value): &(K, V)| value.clone());
-        self.by_records("values", None, None, move |_, _| any_operator(Map(Arc::clone(&value))))
+        self.by_records("values", None, None, move |_, _| any_each(Map(Arc::clone(&value))))
     }
 
     /// Another value for each key. Keys stay where they are, so that no later operation on keys shuffles again.

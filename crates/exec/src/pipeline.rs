@@ -4,6 +4,8 @@
 //! dropping them nests. Only operators that need whole inputs (`zip`, `map_partitions`, ...) are sources that own
 //! pipelines of their own; [`DEPTH_MAX`] bounds how deep those may stand in each other.
 
+mod each;
+
 use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -15,6 +17,9 @@ use crate::batch::{AnyBatch, BATCH_RECORDS, Batch, PIECE_RECORDS};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
 use crate::task::{Place, Task};
+use each::{ErasedEach, Viewed};
+
+pub(crate) use each::{EachRecord, any_each};
 
 /// How many pipelines may stand in each other. What would be deeper is run into memory first.
 pub(crate) const DEPTH_MAX: u32 = 8;
@@ -89,7 +94,7 @@ pub(crate) fn any_operator<I: 'static, O: 'static>(operator: impl Operator<I, O>
     Box::new(TypedOperator(operator, PhantomData))
 }
 
-trait ErasedSource {
+pub(crate) trait ErasedSource {
     fn next(&mut self, records_max: usize) -> Result<Option<AnyBatch>, TaskError>;
     fn len(&self) -> Option<u64>;
     /// A boxed [`Visit`].
@@ -99,6 +104,8 @@ trait ErasedSource {
 pub(crate) trait ErasedOperator {
     fn run(&mut self, input: AnyBatch) -> Result<Flow<AnyBatch>, TaskError>;
     fn resume(&mut self) -> Result<Flow<AnyBatch>, TaskError>;
+    /// Itself, as an operator that gives one record for each if it is one.
+    fn each(self: Box<Self>) -> Result<Box<dyn ErasedEach>, AnyOperator>;
 }
 
 struct Typed<T, S>(S, PhantomData<T>);
@@ -119,13 +126,17 @@ impl<T: 'static, S: Source<T>> ErasedSource for Typed<T, S> {
 
 struct TypedOperator<I, O, P>(P, PhantomData<(I, O)>);
 
-impl<I: 'static, O: 'static, P: Operator<I, O>> ErasedOperator for TypedOperator<I, O, P> {
+impl<I: 'static, O: 'static, P: Operator<I, O> + 'static> ErasedOperator for TypedOperator<I, O, P> {
     fn run(&mut self, input: AnyBatch) -> Result<Flow<AnyBatch>, TaskError> {
         self.0.run(typed(input)?).map(erase)
     }
 
     fn resume(&mut self) -> Result<Flow<AnyBatch>, TaskError> {
         self.0.resume().map(erase)
+    }
+
+    fn each(self: Box<Self>) -> Result<Box<dyn ErasedEach>, AnyOperator> {
+        Err(self)
     }
 }
 
@@ -173,6 +184,8 @@ struct Parts {
     task: Task,
     source: AnySource,
     source_place: Place,
+    /// Whether the first operator is in the source.
+    source_takes_each: bool,
     steps: Vec<Step>,
     effort: Effort,
     /// Operators that have more output for their last input, the last one on top.
@@ -188,7 +201,9 @@ impl Pipeline {
     pub(crate) fn new(task: &Task, place: Place, source: AnySource) -> Self {
         let task = Rc::clone(task);
         let (steps, unfinished) = (Vec::new(), Vec::new());
-        let parts = Parts { task, source, source_place: place, steps, effort: Effort::default(), unfinished };
+        let effort = Effort::default();
+        let parts =
+            Parts { task, source, source_place: place, source_takes_each: false, steps, effort, unfinished };
         Self { parts: Box::new(parts) }
     }
 
@@ -200,9 +215,28 @@ impl Pipeline {
         self.parts.effort += effort;
     }
 
-    /// Appends an operator.
-    pub(crate) fn push(&mut self, place: Place, operator: AnyOperator) {
-        self.parts.steps.push(Step { operator, place });
+    /// Appends an operator. The first one gets the records of stored bytes where they are decoded, if it only looks at
+    /// each; one alone, so that however long the chain is, nothing nests.
+    pub(crate) fn push(&mut self, place: Place, operator: AnyOperator) -> Result<(), TaskError> {
+        let parts = &mut *self.parts;
+        if !parts.steps.is_empty() || parts.source_takes_each {
+            parts.steps.push(Step { operator, place });
+            return Ok(());
+        }
+        let operator = match operator.each() {
+            Ok(each) => match parts.source.source.visit() {
+                Some(visit) => {
+                    let (task, visit_place) = (Rc::clone(&parts.task), parts.source_place);
+                    parts.source.source = each.over(Viewed { task, visit, visit_place, place })?;
+                    parts.source_takes_each = true;
+                    return Ok(());
+                }
+                None => each,
+            },
+            Err(operator) => operator,
+        };
+        parts.steps.push(Step { operator, place });
+        Ok(())
     }
 
     pub(crate) fn depth(&self) -> u32 {

@@ -17,7 +17,7 @@ use crate::ops::records::{Filter, FlatMap, KeyBy, Map, TryMap};
 use crate::ops::sample::Random;
 use crate::ops::step::Merging;
 use crate::ops::zip::Zip;
-use crate::pipeline::{AnySource, Pipeline, Records, any_operator};
+use crate::pipeline::{AnySource, Pipeline, Records, any_each, any_operator};
 use crate::shuffle::{AnyShuffle, CombineByKey, RoundRobin, Shuffle};
 use crate::task::Task;
 
@@ -26,7 +26,7 @@ impl<T: Data> Dataset<T> {
     #[must_use]
     pub fn map<U: Data>(&self, f: impl Fn(&T) -> U + Send + Sync + 'static) -> Dataset<U> {
         let f = Arc::new(f);
-        self.by_records("map", None, None, move |_, _| any_operator(Map(Arc::clone(&f))))
+        self.by_records("map", None, None, move |_, _| any_each(Map(Arc::clone(&f))))
     }
 
     /// One record out for each record in, by a closure that may fail. When it fails as often as a task is tried,
@@ -37,7 +37,7 @@ impl<T: Data> Dataset<T> {
         f: impl Fn(&T) -> Result<U, E> + Send + Sync + 'static,
     ) -> Dataset<U> {
         let f = Arc::new(move |record: &T| f(record).map_err(TaskError::user));
-        self.by_records("try_map", None, None, move |_, _| any_operator(TryMap(Arc::clone(&f))))
+        self.by_records("try_map", None, None, move |_, _| any_each(TryMap(Arc::clone(&f))))
     }
 
     /// The records of which `predicate` is true.

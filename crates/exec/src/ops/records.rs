@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::batch::{BATCH_RECORDS, Batch};
 use crate::data::Data;
 use crate::error::TaskError;
-use crate::pipeline::{Flow, Operator};
+use crate::pipeline::{EachRecord, Flow, Operator};
 
 /// One record out for each record in, by a closure that may fail.
 pub(crate) struct TryMap<F>(pub(crate) Arc<F>);
@@ -14,6 +14,12 @@ impl<T, U, F: Fn(&T) -> Result<U, TaskError>> Operator<T, U> for TryMap<F> {
     fn run(&mut self, input: Batch<T>) -> Result<Flow<Batch<U>>, TaskError> {
         let output = input.as_slice().iter().map(|record| (self.0)(record)).collect::<Result<_, _>>()?;
         Ok(Flow::Batch(Batch::Owned(output)))
+    }
+}
+
+impl<T, U, F: Fn(&T) -> Result<U, TaskError>> EachRecord<T, U> for TryMap<F> {
+    fn one(&self, record: &T) -> Result<U, TaskError> {
+        (self.0)(record)
     }
 }
 
@@ -28,6 +34,12 @@ impl<T, U, F: Fn(&T) -> U> Operator<T, U> for Map<F> {
             Batch::Shared(_) => input.as_slice().iter().map(|record| (self.0)(record)).collect(),
         };
         Ok(Flow::Batch(Batch::Owned(output)))
+    }
+}
+
+impl<T, U, F: Fn(&T) -> U> EachRecord<T, U> for Map<F> {
+    fn one(&self, record: &T) -> Result<U, TaskError> {
+        Ok((self.0)(record))
     }
 }
 
