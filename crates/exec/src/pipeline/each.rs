@@ -25,7 +25,7 @@ pub(crate) trait ErasedEach: ErasedOperator {
     fn over(self: Box<Self>, records: Viewed) -> Result<Box<dyn ErasedSource>, TaskError>;
 }
 
-/// Viewed to be looked at, by an operator at `place`.
+/// Records to be looked at, by an operator at `place`.
 pub(crate) struct Viewed {
     pub(super) task: Task,
     /// A boxed [`Visit`].
