@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::hash::Hasher as _;
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -119,6 +120,9 @@ pub struct Chunk {
     checksum: Option<u64>,
 }
 
+/// Bytes that are hashed, and shown to someone else, while they are in a processor's second cache.
+const PIECE_BYTES: usize = 128 << 10;
+
 /// The checksum of stored bytes: XXH3, 64 bits.
 pub(crate) fn checksum_of(stored: &[u8]) -> u64 {
     XxHash3_64::oneshot(stored)
@@ -233,11 +237,37 @@ impl Chunk {
     /// The chunk's line in a block header. Costs a pass over the bytes where no checksum was needed before.
     #[must_use]
     pub fn info(&self) -> super::ChunkInfo {
+        self.info_with(self.checksum())
+    }
+
+    fn info_with(&self, checksum: u64) -> super::ChunkInfo {
         super::ChunkInfo {
             stored_len: u32::try_from(self.stored_len()).unwrap_or(u32::MAX),
             raw_len: self.raw_len,
             records: self.records,
-            checksum: self.checksum(),
+            checksum,
+        }
+    }
+
+    /// The bytes as stored, compared with their checksum if they have one, and the chunk's line in a block header. `see` is
+    /// shown them in the same pass, a piece at a time while that is in a cache.
+    ///
+    /// # Errors
+    /// [`ChunkError::Checksum`] and [`ChunkError::Unreadable`]; what was seen is then worth nothing.
+    pub fn verified(&self, mut see: impl FnMut(&[u8])) -> Result<(Bytes, super::ChunkInfo), ChunkError> {
+        let stored = match &self.stored {
+            StoredBytes::Memory(bytes) => bytes.clone(),
+            StoredBytes::Disk(extent) => extent.load()?,
+        };
+        let mut checksum = XxHash3_64::new();
+        for piece in stored.chunks(PIECE_BYTES) {
+            checksum.write(piece);
+            see(piece);
+        }
+        let actual = checksum.finish();
+        match self.checksum {
+            Some(expected) if expected != actual => Err(ChunkError::Checksum { expected, actual }),
+            _ => Ok((stored, self.info_with(actual))),
         }
     }
 
@@ -325,6 +355,21 @@ impl Chunk {
 mod tests {
     use super::*;
     use crate::format::ChunkInfo;
+
+    #[test]
+    fn verifying_shows_all_bytes_and_says_what_the_header_needs() {
+        let raw: Vec<u8> = (0..PIECE_BYTES * 3 + 7).map(|i| (i * 7) as u8).collect();
+        let chunk = Chunk::seal(raw.clone(), 5, Compression::None);
+        let mut seen = Vec::new();
+        let (stored, info) = chunk.verified(|piece| seen.extend_from_slice(piece)).unwrap();
+        assert_eq!((&stored[..], &seen[..], info), (&raw[..], &raw[..], chunk.info()));
+
+        let mut damaged = raw;
+        damaged[PIECE_BYTES + 1] ^= 1;
+        let damaged = Chunk::found(damaged.into(), info);
+        let error = damaged.verified(|_| ()).unwrap_err();
+        assert!(matches!(error, ChunkError::Checksum { expected, .. } if expected == info.checksum));
+    }
 
     #[test]
     fn what_compresses_is_compressed_and_comes_back() {

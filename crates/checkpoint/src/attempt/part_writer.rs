@@ -112,7 +112,7 @@ impl PartWriter {
         RecordWriter::start(self, codec)
     }
 
-    /// Appends a chunk. One pass over its bytes to verify it and one for the part's checksum, no copy.
+    /// Appends a chunk. One pass over its bytes for its checksum and the part's, no copy.
     ///
     /// # Errors
     /// [`Error::Part`] when the chunk is not the one that was sealed: damage in memory is not made durable.
@@ -120,8 +120,8 @@ impl PartWriter {
     /// part has to be started again.
     pub fn write(&mut self, chunk: &Chunk) -> Result<(), Error> {
         let index = self.header.chunks.len();
-        let stored = match chunk.verify().and_then(|()| chunk.stored()) {
-            Ok(stored) => stored,
+        let (stored, info) = match chunk.verified(|piece| self.checksum.write(piece)) {
+            Ok(verified) => verified,
             Err(source) => {
                 self.discard();
                 let at = self.place(Step::WriteChunk);
@@ -130,7 +130,7 @@ impl PartWriter {
             }
         };
         self.append(Step::WriteChunk, stored)?;
-        self.header.chunks.push(chunk.info());
+        self.header.chunks.push(info);
         Ok(())
     }
 
@@ -141,6 +141,7 @@ impl PartWriter {
     pub fn finish(mut self) -> Result<(), Error> {
         let header = self.header.encode();
         let header_checksum = XxHash3_64::oneshot(&header);
+        self.checksum.write(&header);
         self.append(Step::WriteHeader, header.into())?;
         let closing = match &mut self.file {
             File::Writing(file) => {
@@ -186,7 +187,6 @@ impl PartWriter {
             let reason = format!("part {} has failed before: start it again", self.object);
             return Err(Error::Invalid { reason });
         };
-        self.checksum.write(&bytes);
         let steps = &self.attempt.shared.steps;
         let written = steps.write(step, &self.object, bytes.len(), |len| file.write(bytes.slice(..len)));
         written.map_err(|e| self.failed(step, e))?;
