@@ -12,15 +12,18 @@ mod bare;
 mod ours;
 mod parts;
 mod tee;
+#[path = "../turns.rs"]
+mod turns;
 
 use std::env;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, SamplingMode, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use larder_checkpoint::CheckpointStore;
 
 use crate::bare::{Bare, Files, Remote};
 use crate::parts::Parts;
+use crate::turns::{compare, prepared, timed};
 
 fn bench(c: &mut Criterion) {
     let scratch = tempfile::tempdir().expect("a scratch directory");
@@ -46,15 +49,9 @@ fn bench(c: &mut Criterion) {
 /// Write: ours is durable and committed when it is done, bare is durable. Read: both sum over all records; ours opens
 /// the checkpoint and compares all checksums, bare hashes what it reads.
 fn pair(c: &mut Criterion, backend: &str, parts: &Parts, store: &CheckpointStore, bare: &impl Bare) {
-    let mut group = c.benchmark_group(format!("checkpoint_{backend}_write"));
-    group.sampling_mode(SamplingMode::Flat);
-    group.bench_function("ours", |b| {
-        b.iter_batched(|| ours::clear(store), |()| ours::write(store, parts), BatchSize::PerIteration);
-    });
-    group.bench_function("bare", |b| {
-        b.iter_batched(|| bare.clear(), |()| bare.write(parts), BatchSize::PerIteration);
-    });
-    group.finish();
+    let write_ours = prepared(|| ours::clear(store), |()| ours::write(store, parts));
+    let write_bare = prepared(|| bare.clear(), |()| bare.write(parts));
+    compare(c, &format!("checkpoint_{backend}_write"), write_ours, write_bare);
 
     ours::clear(store);
     ours::write(store, parts);
@@ -62,11 +59,8 @@ fn pair(c: &mut Criterion, backend: &str, parts: &Parts, store: &CheckpointStore
     bare.write(parts);
     assert_eq!(ours::read(store), parts.sum());
     assert_eq!(bare.read(), parts.sum());
-    let mut group = c.benchmark_group(format!("checkpoint_{backend}_read"));
-    group.sampling_mode(SamplingMode::Flat);
-    group.bench_function("ours", |b| b.iter(|| ours::read(store)));
-    group.bench_function("bare", |b| b.iter(|| bare.read()));
-    group.finish();
+    let (read_ours, read_bare) = (timed(|| ours::read(store)), timed(|| bare.read()));
+    compare(c, &format!("checkpoint_{backend}_read"), read_ours, read_bare);
     ours::clear(store);
     bare.clear();
 }

@@ -1,9 +1,9 @@
 //! A checkpoint written while an action computes.
 
-use std::time::{Duration, Instant};
-
-use criterion::{BatchSize, Criterion, SamplingMode};
+use criterion::Criterion;
 use larder::prelude::*;
+
+use crate::turns::{compare, prepared};
 
 const PARTITIONS: u32 = 16;
 const RECORDS: i64 = 8_000_000;
@@ -38,35 +38,21 @@ pub(crate) fn bench(c: &mut Criterion) {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let context = context(scratch.path());
     let new = || records(&context);
-    let mut group = c.benchmark_group("checkpoint_tee");
-    group.sampling_mode(SamplingMode::Flat);
     let both = |records: Dataset<Record>| {
         let checkpoint = records.checkpoint_lazily().expect("a place to write");
         let sum = sum(&records);
         checkpoint.wait().expect("space on disk");
         (records, sum)
     };
-    group.bench_function("ours", |b| b.iter_batched(new, both, BatchSize::PerIteration));
-
-    let time = |run: &dyn Fn(&Dataset<Record>)| -> Duration {
-        let records = new();
-        let started = Instant::now();
-        run(&records);
-        started.elapsed()
+    let alone = |run: fn(&Dataset<Record>)| {
+        prepared(new, move |records| {
+            run(&records);
+            records
+        })
     };
-    let action = |records: &Dataset<Record>| {
+    let action: fn(&Dataset<Record>) = |records| {
         sum(records);
     };
-    let longer: &dyn Fn(&Dataset<Record>) = if time(&action) > time(&written) { &action } else { &written };
-    group.bench_function("bare", |b| {
-        b.iter_batched(
-            new,
-            |records| {
-                longer(&records);
-                records
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    group.finish();
+    let longer = if alone(action)() > alone(written)() { action } else { written };
+    compare(c, "checkpoint_tee", prepared(new, both), alone(longer));
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 
-use criterion::{BatchSize, Criterion};
+use criterion::Criterion;
 use larder_blockstore::codec::Pod;
 use larder_blockstore::{BlockStore, Entry, Error, Finished, StorageLevel, StoredDataset};
 
 use crate::records::mix;
 use crate::stores::{MIB, roomy};
+use crate::turns::{compare, prepared};
 
 pub(crate) fn bench(c: &mut Criterion) {
     bench_small(c);
@@ -24,19 +25,14 @@ type Small = [u64; 128];
 fn bench_small(c: &mut Criterion) {
     let (_scratch, store) = roomy();
     let record: Small = std::array::from_fn(|i| mix(i as u64));
-    let mut group = c.benchmark_group("small_blocks");
     let new_dataset = || {
         let dataset = store.dataset_with("small", Pod, |_: &Small| 0).level(StorageLevel::MEMORY_ONLY_SER);
         dataset.build().expect("a dataset")
     };
-    group.bench_function("ours", |b| {
-        b.iter_batched(new_dataset, |dataset| put_and_get_small(dataset, &record), BatchSize::PerIteration);
-    });
-    group.bench_function("bare", |b| {
-        let bytes: &[u8] = bytemuck::bytes_of(&record);
-        b.iter_batched(HashMap::new, |map| put_and_get_bare(map, bytes), BatchSize::PerIteration);
-    });
-    group.finish();
+    let bytes: &[u8] = bytemuck::bytes_of(&record);
+    let ours = prepared(new_dataset, |dataset| put_and_get_small(dataset, &record));
+    let bare = prepared(HashMap::new, |map| put_and_get_bare(map, bytes));
+    compare(c, "small_blocks", ours, bare);
 }
 
 fn put_and_get_small(dataset: StoredDataset<Small>, record: &Small) -> (StoredDataset<Small>, u64) {

@@ -6,13 +6,14 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use criterion::{BatchSize, Criterion, SamplingMode};
+use criterion::Criterion;
 use larder_blockstore::codec::Pod;
 use larder_blockstore::{BlockStore, Error, StorageLevel, StoredDataset};
 use rustix::fs::Advice;
 
 use crate::records::mix;
 use crate::stores::roomy;
+use crate::turns::{compare, prepared};
 
 const BLOCKS: u32 = 256;
 const BLOCK_BYTES: usize = 4 << 20;
@@ -35,8 +36,6 @@ fn filled(store: &BlockStore, level: StorageLevel, numbers: &[u64]) -> StoredDat
 /// Ours: evict a GiB of serialized blocks to disk. Bare: `pwrite` a GiB from memory to a new file, 4 MiB at a time.
 fn bench_spill(c: &mut Criterion, numbers: &[u64]) {
     let (scratch, store) = roomy();
-    let mut group = c.benchmark_group("spill");
-    group.sampling_mode(SamplingMode::Flat);
     let evict_all = |dataset: StoredDataset<u64>| {
         for partition in 0..BLOCKS {
             assert!(dataset.evict(partition).expect("space on disk"));
@@ -44,7 +43,6 @@ fn bench_spill(c: &mut Criterion, numbers: &[u64]) {
         dataset
     };
     let filled = || filled(&store, StorageLevel::MEMORY_AND_DISK_SER, numbers);
-    group.bench_function("ours", |b| b.iter_batched(filled, evict_all, BatchSize::PerIteration));
     let blocks: Vec<Vec<u64>> = (0..BLOCKS).map(|_| numbers.to_vec()).collect();
     let new_file = || tempfile::tempfile_in(scratch.path()).expect("a file");
     let write_all = |file: File| {
@@ -53,16 +51,13 @@ fn bench_spill(c: &mut Criterion, numbers: &[u64]) {
         }
         file
     };
-    group.bench_function("bare", |b| b.iter_batched(new_file, write_all, BatchSize::PerIteration));
-    group.finish();
+    compare(c, "spill", prepared(filled, evict_all), prepared(new_file, write_all));
 }
 
 /// Ours: read a GiB of blocks on disk, none of which is in the page cache, compared with its checksums. Bare: read a
 /// file of a GiB from its beginning to its end, as cold.
 fn bench_cold(c: &mut Criterion, numbers: &[u64]) {
     let (scratch, store) = roomy();
-    let mut group = c.benchmark_group("read_disk_cold");
-    group.sampling_mode(SamplingMode::Flat);
     let dataset = filled(&store, StorageLevel::DISK_ONLY, numbers);
     let read_all = |()| {
         let mut records = 0;
@@ -76,8 +71,6 @@ fn bench_cold(c: &mut Criterion, numbers: &[u64]) {
         assert_eq!(records, BLOCKS as usize * numbers.len());
     };
     let cool = || cool(scratch.path());
-    group.bench_function("ours", |b| b.iter_batched(cool, read_all, BatchSize::PerIteration));
-    drop(dataset);
 
     let file = tempfile::NamedTempFile::new_in(scratch.path()).expect("a file");
     for at in 0..u64::from(BLOCKS) {
@@ -85,15 +78,14 @@ fn bench_cold(c: &mut Criterion, numbers: &[u64]) {
         file.as_file().write_all_at(bytes, at * BLOCK_BYTES as u64).expect("space on disk");
     }
     let mut buffer = vec![0; BLOCK_BYTES];
-    let mut read_file = |()| {
+    let read_file = |()| {
         let mut reader = file.reopen().expect("a file that is there");
         for _ in 0..BLOCKS {
             reader.read_exact(&mut buffer).expect("a file of a GiB");
             black_box(&buffer);
         }
     };
-    group.bench_function("bare", |b| b.iter_batched(cool, &mut read_file, BatchSize::PerIteration));
-    group.finish();
+    compare(c, "read_disk_cold", prepared(cool, read_all), prepared(cool, read_file));
 }
 
 /// Takes the files below `scratch` that this process has open out of the page cache. A store's have no name.

@@ -15,6 +15,8 @@ mod hits;
 mod pod;
 mod records;
 mod stores;
+#[path = "../turns.rs"]
+mod turns;
 mod values;
 
 use std::time::Duration;

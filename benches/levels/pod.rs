@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use bytemuck::{Zeroable, cast_slice};
-use criterion::{BatchSize, Criterion};
+use criterion::Criterion;
 use larder_blockstore::codec::Pod;
 use larder_blockstore::format::Compression;
 use larder_blockstore::{Block, BlockStore, StorageLevel, StoredDataset};
@@ -14,6 +14,7 @@ use twox_hash::XxHash3_64;
 
 use crate::records::{POD_BYTES, Reading, readings};
 use crate::stores::roomy;
+use crate::turns::{compare, prepared, timed};
 
 const CHUNK_BYTES: usize = 4 << 20;
 
@@ -60,22 +61,15 @@ fn get_and_sum(dataset: &StoredDataset<Reading>) -> f64 {
 fn bench_off_heap(c: &mut Criterion, records: &[Reading]) {
     let (_scratch, store) = roomy();
     let dataset = dataset(&store, StorageLevel::OFF_HEAP, Compression::None);
-    let mut group = c.benchmark_group("put_off_heap_pod");
-    group.bench_function("ours", |b| {
-        b.iter_batched(|| dataset.remove(0), |_| put(&dataset, records), BatchSize::PerIteration);
-    });
+    let put_ours = prepared(|| dataset.remove(0), |_| put(&dataset, records));
     let mut kept = records.to_vec();
-    group.bench_function("bare", |b| {
-        b.iter(|| black_box(&mut kept).copy_from_slice(black_box(records)));
-    });
-    group.finish();
+    let put_bare = timed(|| black_box(&mut kept).copy_from_slice(black_box(records)));
+    compare(c, "put_off_heap_pod", put_ours, put_bare);
 
     put(&dataset, records);
     assert_eq!(get_and_sum(&dataset).to_bits(), sum(records).to_bits());
-    let mut group = c.benchmark_group("read_off_heap_pod");
-    group.bench_function("ours", |b| b.iter(|| get_and_sum(&dataset)));
-    group.bench_function("bare", |b| b.iter(|| sum(black_box(records))));
-    group.finish();
+    let (read_ours, read_bare) = (timed(|| get_and_sum(&dataset)), timed(|| sum(black_box(records))));
+    compare(c, "read_off_heap_pod", read_ours, read_bare);
 }
 
 /// Ours: read a block on disk, in the page cache, compared with its checksums and viewed in place. Bare: hash all
@@ -87,16 +81,12 @@ fn bench_disk(c: &mut Criterion, records: &[Reading]) {
     put(&dataset, records);
     assert_eq!(get_and_sum(&dataset).to_bits(), sum(records).to_bits());
     let map = mapped(cast_slice(records));
-    let mut group = c.benchmark_group("read_disk_warm_pod");
-    group.bench_function("ours", |b| b.iter(|| get_and_sum(&dataset)));
-    group.bench_function("bare", |b| {
-        b.iter(|| {
-            let bytes: &[u8] = black_box(&map);
-            black_box(bytes.chunks(CHUNK_BYTES).map(XxHash3_64::oneshot).fold(0, u64::wrapping_add));
-            sum(cast_slice(bytes))
-        });
-    });
-    group.finish();
+    let bare = || {
+        let bytes: &[u8] = black_box(&map);
+        black_box(bytes.chunks(CHUNK_BYTES).map(XxHash3_64::oneshot).fold(0, u64::wrapping_add));
+        sum(cast_slice(bytes))
+    };
+    compare(c, "read_disk_warm_pod", timed(|| get_and_sum(&dataset)), timed(bare));
 }
 
 fn mapped(bytes: &[u8]) -> Mmap {
@@ -115,17 +105,13 @@ fn bench_lz4(c: &mut Criterion, records: &[Reading]) {
     put(&dataset, records);
     let stored_bytes = store.memory().snapshot().heap.storage_bytes;
     assert!(stored_bytes < POD_BYTES as u64 * 7 / 8, "it was worth compressing: {stored_bytes} bytes");
-    let mut group = c.benchmark_group("lz4_roundtrip");
-    group.bench_function("ours", |b| {
-        let roundtrip = |_| {
-            put(&dataset, records);
-            get_and_sum(&dataset)
-        };
-        b.iter_batched(|| dataset.remove(0), roundtrip, BatchSize::PerIteration);
-    });
+    let roundtrip = |_| {
+        put(&dataset, records);
+        get_and_sum(&dataset)
+    };
     let mut bare = BareLz4::new();
-    group.bench_function("bare", |b| b.iter(|| bare.roundtrip(cast_slice(black_box(records)))));
-    group.finish();
+    let bare = timed(|| bare.roundtrip(cast_slice(black_box(records))));
+    compare(c, "lz4_roundtrip", prepared(|| dataset.remove(0), roundtrip), bare);
 }
 
 struct BareLz4 {

@@ -8,11 +8,12 @@ use bincode::config::{Configuration, Fixint, LittleEndian};
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use criterion::measurement::WallTime;
-use criterion::{BatchSize, BenchmarkGroup, Criterion};
+use criterion::{BenchmarkGroup, Criterion};
 use larder_blockstore::{Block, StorageLevel, StoredDataset};
 
 use crate::records::{Sale, sales};
 use crate::stores::roomy;
+use crate::turns::{compare, prepared};
 
 /// The name of a level in the names of the cases: `put_ser`, `scan_ser`.
 const LEVELS: [(&str, StorageLevel); 6] = [
@@ -32,9 +33,7 @@ pub(crate) fn bench(c: &mut Criterion) {
     for (name, level) in LEVELS {
         let (_scratch, store) = roomy();
         let dataset = store.dataset::<Sale>(name).level(level).build().expect("a dataset");
-        let mut group = c.benchmark_group(format!("put_{name}"));
-        bench_put(&mut group, &dataset, &records);
-        group.finish();
+        bench_put(c, &format!("put_{name}"), &dataset, &records);
         put(&dataset, records.clone());
         let mut group = c.benchmark_group(format!("scan_{name}"));
         bench_scan(&mut group, &dataset, &records);
@@ -50,27 +49,22 @@ fn put(dataset: &StoredDataset<Sale>, records: Vec<Sale>) -> Block<Sale> {
 
 /// Ours: push the records and finish. Bare: push them into a `Vec`; or encode them into a `Vec<u8>` with bincode,
 /// and for the disk write that to a file.
-fn bench_put(group: &mut BenchmarkGroup<'_, WallTime>, dataset: &StoredDataset<Sale>, records: &[Sale]) {
+fn bench_put(c: &mut Criterion, name: &str, dataset: &StoredDataset<Sale>, records: &[Sale]) {
     let level = dataset.level();
-    let owned = || {
+    let owned = || records.to_vec();
+    let removed = || {
         dataset.remove(0);
-        records.to_vec()
+        owned()
     };
-    group.bench_function("ours", |b| {
-        b.iter_batched(owned, |records| put(dataset, records), BatchSize::PerIteration);
-    });
+    let ours = prepared(removed, |records| put(dataset, records));
     if level.is_deserialized() {
-        group.bench_function("bare", |b| {
-            b.iter_batched(|| records.to_vec(), pushed, BatchSize::PerIteration);
-        });
+        compare(c, name, ours, prepared(owned, pushed));
     } else if level.uses_memory() {
-        group.bench_function("bare", |b| {
-            b.iter_batched(|| records.to_vec(), encoded, BatchSize::PerIteration);
-        });
+        compare(c, name, ours, prepared(owned, encoded));
     } else {
         let scratch = tempfile::tempdir().expect("a scratch directory");
-        let input = || (records.to_vec(), tempfile::tempfile_in(scratch.path()).expect("a file"));
-        group.bench_function("bare", |b| b.iter_batched(input, written, BatchSize::PerIteration));
+        let input = || (owned(), tempfile::tempfile_in(scratch.path()).expect("a file"));
+        compare(c, name, ours, prepared(input, written));
     }
 }
 
