@@ -18,6 +18,7 @@ use crate::mark::Mark;
 use crate::residence::{Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::store::Core;
+use crate::viewed::Viewed;
 
 /// Records decoded at a time, where records have to be decoded.
 const BATCH_RECORDS: usize = 1024;
@@ -226,6 +227,23 @@ impl<T: 'static> Block<T> {
         folded.ok_or_else(|| self.decode_error(0, CodecError::RecordCount { asked: 1, decoded: 0 }))
     }
 
+    /// As [`fold`](Self::fold), over the [views](Viewed) of the records: of those that lie as bytes nothing is made. Records
+    /// that their own codec has written, and not [`Bincode`](crate::codec::Bincode), are decoded and then looked at.
+    ///
+    /// # Errors
+    /// As [`Batches::next_batch`]; `add` has then seen the records before the bad one. A view that is not one of the
+    /// record's fields in their order is not recognized as that: it fails, or shows other numbers than the record has.
+    pub fn fold_views<A>(&self, start: A, mut add: impl FnMut(A, T::View<'_>) -> A) -> Result<A, Error>
+    where
+        T: Viewed,
+    {
+        let (mut cursor, mut folded) = (Cursor::default(), Some(start));
+        let mut fold = |view: T::View<'_>| folded = folded.take().map(|folded| add(folded, view));
+        while cursor.visit_views(self, usize::MAX, &mut fold)? > 0 {}
+        // It is only ever taken to be put back.
+        folded.ok_or_else(|| self.decode_error(0, CodecError::RecordCount { asked: 1, decoded: 0 }))
+    }
+
     /// The records in order, a slice at a time: stored slices where there are any, else decoded batches of up to
     /// 1,024.
     ///
@@ -360,6 +378,17 @@ impl<T: 'static> OwnedBatches<T> {
     /// As [`Batches::next_batch`]; the records before the bad one were shown.
     pub fn visit(&mut self, records_max: usize, see: impl FnMut(&[T])) -> Result<usize, Error> {
         self.cursor.visit(&self.block, records_max.max(1), see)
+    }
+
+    /// As [`visit`](Self::visit), the [views](Viewed) of the records: see [`Block::fold_views`].
+    ///
+    /// # Errors
+    /// As [`Block::fold_views`].
+    pub fn visit_views(&mut self, records_max: usize, see: impl FnMut(T::View<'_>)) -> Result<usize, Error>
+    where
+        T: Viewed,
+    {
+        self.cursor.visit_views(&self.block, records_max.max(1), see)
     }
 
     /// As [`next_owned`](Self::next_owned), for a block of bytes: no record has to be cloned.

@@ -73,6 +73,7 @@ mod table;
 mod tier;
 mod unroll;
 mod unrolled;
+mod viewed;
 mod waits;
 mod writer;
 
@@ -95,4 +96,5 @@ pub use status::{BlockStatus, DatasetStatus};
 pub use store::{BlockStore, BlockStoreBuilder, DatasetBuilder};
 pub use stored::StoredDataset;
 pub use unrolled::Unrolled;
+pub use viewed::Viewed;
 pub use writer::{BlockWriter, Finished, Pushed};

@@ -63,7 +63,7 @@ pub use context::{ByteAmount, Context, ContextBuilder};
 pub use data::{Data, Key, Portable};
 pub use dataset::Dataset;
 pub use error::{BoxError, Cause, Error};
-pub use larder_blockstore::{HeapSize, Record, StorageLevel};
+pub use larder_blockstore::{HeapSize, Record, StorageLevel, Viewed};
 pub use larder_checkpoint::{CheckpointStore, RecordSchema};
 pub use larder_lineage::NodeId;
 pub use pairs::{Groups, OuterPair, Pairs};

@@ -353,17 +353,11 @@ impl<T: Data> Source<T> for BlockSource<T> {
         }
     }
 
-    fn visit(&mut self) -> Option<Box<dyn Visit<T>>> {
+    fn visit(&mut self) -> Option<Visit<T>> {
         match self {
             Self::Values(_) => None,
-            Self::Bytes(batches) => batches.take().map(|batches| Box::new(batches) as Box<dyn Visit<T>>),
+            Self::Bytes(batches) => batches.take().map(Visit::Block),
         }
-    }
-}
-
-impl<T: Data> Visit<T> for OwnedBatches<T> {
-    fn next(&mut self, records_max: usize, see: &mut dyn FnMut(&[T])) -> Result<bool, TaskError> {
-        Ok(self.visit(records_max, see).map_err(Cause::from)? > 0)
     }
 }
 

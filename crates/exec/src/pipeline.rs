@@ -5,6 +5,7 @@
 //! pipelines of their own; [`DEPTH_MAX`] bounds how deep those may stand in each other.
 
 mod each;
+mod visit;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -17,9 +18,10 @@ use crate::batch::{AnyBatch, BATCH_RECORDS, Batch, PIECE_RECORDS};
 use crate::data::Data;
 use crate::error::{Cause, TaskError};
 use crate::task::{Place, Task};
-use each::{ErasedEach, Viewed};
+use each::{ErasedEach, Seen};
 
-pub(crate) use each::{EachRecord, any_each};
+pub(crate) use each::{EachRecord, Sight, any_each};
+pub(crate) use visit::{Made, Visit};
 
 /// How many pipelines may stand in each other. What would be deeper is run into memory first.
 pub(crate) const DEPTH_MAX: u32 = 8;
@@ -35,15 +37,9 @@ pub(crate) trait Source<T> {
     }
 
     /// Its records to be looked at one by one, if that costs less than to have batches of them. It has none itself then.
-    fn visit(&mut self) -> Option<Box<dyn Visit<T>>> {
+    fn visit(&mut self) -> Option<Visit<T>> {
         None
     }
-}
-
-/// Records that are there only while they are looked at.
-pub(crate) trait Visit<T> {
-    /// Shows the next records, at most `records_max`; false at the end.
-    fn next(&mut self, records_max: usize, see: &mut dyn FnMut(&[T])) -> Result<bool, TaskError>;
 }
 
 /// What an operator gives for a batch.
@@ -227,7 +223,7 @@ impl Pipeline {
             Ok(each) => match parts.source.source.visit() {
                 Some(visit) => {
                     let (task, visit_place) = (Rc::clone(&parts.task), parts.source_place);
-                    parts.source.source = each.over(Viewed { task, visit, visit_place, place })?;
+                    parts.source.source = each.over(Seen { task, visit, visit_place, place })?;
                     parts.source_takes_each = true;
                     return Ok(());
                 }
@@ -297,7 +293,7 @@ impl Pipeline {
         if parts.steps.is_empty()
             && let Some(visit) = parts.source.source.visit()
         {
-            let mut visit = *visit.downcast::<Box<dyn Visit<T>>>().map_err(|_| Cause::Internal)?;
+            let mut visit = *visit.downcast::<Visit<T>>().map_err(|_| Cause::Internal)?;
             let outer = parts.task.working_on(parts.source_place);
             parts.task.check()?;
             while visit.next(BATCH_RECORDS, &mut see)? {

@@ -5,10 +5,12 @@ mod trace;
 
 use std::any::type_name;
 
+use larder_blockstore::Viewed;
 use larder_checkpoint::RecordSchema;
 use serde::de::DeserializeOwned;
 use twox_hash::XxHash3_64;
 
+use self::shape::Shapes;
 use self::trace::trace;
 
 /// The most bytes of a description that a manifest takes in; the fingerprint is of all of it.
@@ -30,6 +32,23 @@ pub(crate) fn schema<T: DeserializeOwned>() -> Option<RecordSchema> {
         fingerprint: XxHash3_64::oneshot(named.as_bytes()),
         layout: XxHash3_64::oneshot(bare.as_bytes()),
     })
+}
+
+/// Is what serde writes for a record what it reads as its view? If not, or if that cannot be seen, says why.
+pub(crate) fn check_view<T: DeserializeOwned + Viewed>() -> Result<(), String> {
+    let (of_record, of_view) = (trace::<T>(), trace::<T::View<'static>>());
+    let (record, view) = (type_name::<T>(), type_name::<T::View<'static>>());
+    let (Some(of_record), Some(of_view)) = (of_record.as_ref(), of_view.as_ref()) else {
+        let untraced = if of_record.is_none() { record } else { view };
+        return Err(format!("the shape of {untraced} cannot be seen from its type: use `map`"));
+    };
+    // Written alike.
+    let layout = |shapes: &Shapes| shapes.bare().replace("[u8 ]", "bytes ");
+    if layout(of_record) == layout(of_view) {
+        return Ok(());
+    }
+    let (of_record, of_view) = (of_record.named(), of_view.named());
+    Err(format!("{view} is no view of {record}: it has the shape {of_view}, and not {of_record}"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use larder_blockstore::Viewed;
 use larder_lineage::{Dependency, PartitionMap};
 
 use crate::context::Context;
@@ -13,11 +14,12 @@ use crate::node::{Compute, Concat, Node, WholeInputs};
 use crate::ops::combine::{ByKey, Nothing};
 use crate::ops::partitions::MapPartitions;
 use crate::ops::product::Cartesian;
-use crate::ops::records::{Filter, FlatMap, KeyBy, Map, TryMap};
+use crate::ops::records::{Filter, FlatMap, KeyBy, Map, MapView, TryMap};
 use crate::ops::sample::Random;
 use crate::ops::step::Merging;
 use crate::ops::zip::Zip;
 use crate::pipeline::{AnySource, Pipeline, Records, any_each, any_operator};
+use crate::schema::check_view;
 use crate::shuffle::{AnyShuffle, CombineByKey, RoundRobin, Shuffle};
 use crate::task::Task;
 
@@ -38,6 +40,36 @@ impl<T: Data> Dataset<T> {
     ) -> Dataset<U> {
         let f = Arc::new(move |record: &T| f(record).map_err(TaskError::user));
         self.by_records("try_map", None, None, move |_, _| any_each(TryMap(Arc::clone(&f))))
+    }
+
+    /// One record out for the [view](Viewed) of each record in. Where the records lie as bytes, serialized or in a checkpoint,
+    /// and this is the first that is done with them, none is made: of a text, say, no copy is taken. Elsewhere it is a
+    /// [`map`](Self::map) over views of records that are there.
+    ///
+    /// ```
+    /// use larder_exec::{Context, StorageLevel};
+    ///
+    /// let context = Context::builder().threads(2).memory("64MiB").build()?;
+    /// let sales = vec![("tea".to_owned(), 3.5), ("jam".to_owned(), 2.0), ("tea".to_owned(), 4.0)];
+    /// let sales = context.parallelize(sales, 2)?.persist(StorageLevel::MEMORY_ONLY_SER)?;
+    /// let tea = sales.map_view(|(product, price): (&str, f64)| if product == "tea" { price } else { 0.0 })?;
+    /// assert_eq!(tea.reduce(|a, b| a + b)?, Some(7.5));
+    /// # Ok::<(), larder_exec::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the view has not the fields of the record in their order, or the shape of either cannot be
+    /// seen from its type.
+    pub fn map_view<U: Data>(
+        &self,
+        f: impl Fn(T::View<'_>) -> U + Send + Sync + 'static,
+    ) -> Result<Dataset<U>, Error>
+    where
+        T: Portable + Viewed,
+    {
+        check_view::<T>().map_err(|reason| argument("map_view", reason))?;
+        let f = Arc::new(f);
+        Ok(self.by_records("map_view", None, None, move |_, _| any_each::<T, U>(MapView(Arc::clone(&f)))))
     }
 
     /// The records of which `predicate` is true.

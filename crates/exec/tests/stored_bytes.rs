@@ -1,9 +1,9 @@
-//! A first `map` over stored bytes gets each record where it is decoded. Nobody sees a difference.
+//! A first `map` over stored bytes gets each record where it is decoded, and `map_view` its view. Nobody sees a difference.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_exec::{Cause, Context, Dataset, Error, HeapSize, StorageLevel};
+use larder_exec::{Cause, Context, Dataset, Error, HeapSize, StorageLevel, Viewed};
 use serde::{Deserialize, Deserializer, Serialize};
 
 type Done = Result<(), Error>;
@@ -122,6 +122,14 @@ impl<'de> Deserialize<'de> for Unreadable {
     }
 }
 
+impl Viewed for Unreadable {
+    type View<'a> = Self;
+
+    fn view(&self) -> Self {
+        self.clone()
+    }
+}
+
 #[test]
 fn a_record_that_panics_while_it_is_decoded_is_the_stored_datasets() -> Done {
     let context = context()?;
@@ -156,6 +164,102 @@ fn a_map_over_a_checkpoint_that_fails_is_named_too() -> Result<(), Box<dyn std::
         if dataset.starts_with("`failing`") && matches!(&**cause, Cause::User { .. }))
     });
     assert_eq!(error, Err(true));
+    Ok(())
+}
+
+#[test]
+fn views_are_mapped_as_records_are() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = tempfile::tempdir()?;
+    for level in LEVELS.map(Some).into_iter().chain([None]) {
+        let context = Context::builder().threads(2).progress(false).memory("16MiB").off_heap("4MiB");
+        let context = context.checkpoints(dir.path()).build()?;
+        let pairs = context.range(0..RECORDS, 3)?.map(|n| (*n, format!("record {n}")));
+        let pairs = match level {
+            Some(level) => pairs.persist(level)?,
+            None => pairs.named("pairs"),
+        };
+        // Before there are bytes, and after.
+        for _ in 0..2 {
+            let lengths = pairs.map_view(|(n, text)| (n, text.len() as i64))?;
+            let expected: Vec<_> = (0..RECORDS).map(|n| (n, format!("record {n}").len() as i64)).collect();
+            assert_eq!(lengths.collect()?, expected, "{level:?}");
+            assert_eq!(lengths.take(2)?, [(0, 8), (1, 8)], "{level:?}");
+            assert_eq!(lengths.count()?, RECORDS as u64, "{level:?}");
+            let sum = expected.iter().map(|(_, len)| len).sum::<i64>();
+            assert_eq!(lengths.aggregate(0, |sum, (_, len)| sum + len, |a, b| a + b)?, sum, "{level:?}");
+            assert_eq!(lengths.map(|(_, len)| *len).fold(0, |a, b| a + b)?, sum, "{level:?}");
+            let behind = pairs.filter(|(n, _)| n % 2 == 0).map_view(|(n, _)| n)?;
+            assert_eq!(behind.count()?, RECORDS as u64 / 2, "{level:?}");
+            if level.is_none() {
+                pairs.checkpoint()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn whoever_fails_on_views_is_named() -> Done {
+    for level in LEVELS {
+        let context = context()?;
+        let mined = texts(&context, level)?.map_view(|text| assert!(text != "record 8000", "late"))?;
+        let mined = mined.named("mined");
+        let at = ("`mined`", 2, "panicked: late");
+        assert_eq!(is_at(mined.count(), at), Ok(()), "{level}");
+        assert_eq!(is_at(mined.aggregate(0, |sum, ()| sum + 1, |a, b| a + b), at), Ok(()), "{level}");
+    }
+    let context = context()?;
+    let level = StorageLevel::MEMORY_ONLY_SER;
+    let stored = context.range(0..RECORDS, 3)?.map(|n| Unreadable(*n)).persist(level)?.named("stored");
+    assert_eq!(stored.count()?, RECORDS as u64);
+    let at = ("`stored`", 2, "panicked: 8,000 cannot be read");
+    assert_eq!(is_at(stored.map_view(|n| n.0)?.named("mapped").collect(), at), Ok(()));
+    Ok(())
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Person {
+    name: String,
+    born: u32,
+    photo: Vec<u8>,
+}
+
+impl Viewed for Person {
+    type View<'a> = (&'a str, u32, &'a [u8]);
+
+    fn view(&self) -> Self::View<'_> {
+        (&self.name, self.born, &self.photo)
+    }
+}
+
+/// The same with its fields in another order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Misread(Person);
+
+impl Viewed for Misread {
+    type View<'a> = (u32, &'a str, &'a [u8]);
+
+    fn view(&self) -> Self::View<'_> {
+        (self.0.born, &self.0.name, &self.0.photo)
+    }
+}
+
+#[test]
+fn a_view_that_is_not_the_records_is_refused_before_anything_runs() -> Done {
+    let context = context()?;
+    let person = |n: u32| Person { name: n.to_string(), born: 2000 + n, photo: vec![1, 2, 3] };
+    let people = context.parallelize((0..10).map(person).collect::<Vec<_>>(), 2)?;
+    let born = people.map_view(|(name, born, photo)| (name.len(), born, photo.len()))?;
+    assert_eq!(born.take(2)?, [(1, 2000, 3), (1, 2001, 3)]);
+
+    let misread = people.map(|person| Misread(person.clone()));
+    let Err(error) = misread.map_view(|(born, _, _)| born) else { panic!("it is not the view") };
+    let text = error.to_string();
+    for part in
+        ["map_view", "(u32, &str, &[u8]) is no view of", "Misread", "(u32, text, bytes)", "name: text"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     Ok(())
 }
 

@@ -6,11 +6,12 @@ use std::slice;
 use bytes::Bytes;
 
 use super::{BATCH_RECORDS, Block, BlockCopy, DiskAccess};
-use crate::codec::{ChunkReader, CodecError};
+use crate::codec::{Bincode, ChunkReader, CodecError, CodecId};
 use crate::error::Error;
 use crate::format::Chunk;
 use crate::mark::{Mark, Place};
 use crate::serialized::SerializedBlock;
+use crate::viewed::Viewed;
 
 /// Where a reader stands in a block, and how far it reads.
 pub(super) struct Cursor<T> {
@@ -116,6 +117,30 @@ impl<T: 'static> Cursor<T> {
         });
         let offset = done.map(|()| reader.offset());
         self.pass(block, (asked, decoded), offset)?;
+        Ok(asked)
+    }
+
+    /// Shows the views of the next records, at most `records_max`. How many there were, 0 at the end.
+    pub(super) fn visit_views(
+        &mut self,
+        block: &Block<T>,
+        records_max: usize,
+        mut see: impl FnMut(T::View<'_>),
+    ) -> Result<usize, Error>
+    where
+        T: Viewed,
+    {
+        if block.runs().is_some() || block.facts().kind.codec.id() != CodecId::BINCODE {
+            return self.visit(block, records_max, |records| records.iter().map(T::view).for_each(&mut see));
+        }
+        if !self.open(block)? {
+            return Ok(0);
+        }
+        let asked = self.wanted_of(self.records_left).min(records_max);
+        let mut reader = ChunkReader::at(&self.raw, self.offset);
+        let done = Bincode.decode_views::<T>(&mut reader, asked, see);
+        let offset = done.map(|()| reader.offset());
+        self.pass(block, (asked, asked), offset)?;
         Ok(asked)
     }
 

@@ -2,11 +2,12 @@
 
 use ::bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use ::bincode::enc::write::Writer;
-use ::bincode::error::EncodeError;
+use ::bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{ChunkBuffer, ChunkReader, Codec, CodecError, CodecId, RECORD_BYTES_MAX};
+use crate::viewed::Viewed;
 
 /// bincode 2.0.1 through serde: little-endian, fixed-width integers, lengths as `u64`.
 ///
@@ -65,6 +66,10 @@ fn encode_error(error: EncodeError) -> CodecError {
     CodecError::Encode { codec: CodecId::BINCODE, source: error.into() }
 }
 
+fn decode_error(error: DecodeError, offset: usize) -> CodecError {
+    CodecError::Decode { codec: CodecId::BINCODE, offset, source: error.into() }
+}
+
 #[cold]
 fn encode_long<T: Serialize>(record: &T, out: &mut ChunkBuffer) -> Result<(), CodecError> {
     let mut writer = ChunkWriter { chunk: out, bytes: 0 };
@@ -72,6 +77,37 @@ fn encode_long<T: Serialize>(record: &T, out: &mut ChunkBuffer) -> Result<(), Co
     let bytes = writer.bytes;
     out.widen_window(bytes);
     Ok(())
+}
+
+impl Bincode {
+    /// Reads the next `count` records as their [views](Viewed) and shows each.
+    ///
+    /// # Errors
+    /// [`CodecError::Decode`]; the views before the bad one were shown. A view that is not one of the record's fields in
+    /// their order is not recognized as that: it fails here, or shows other numbers than the record has.
+    #[inline]
+    pub fn decode_views<T: Viewed>(
+        &self,
+        input: &mut ChunkReader<'_>,
+        count: usize,
+        mut each: impl FnMut(T::View<'_>),
+    ) -> Result<(), CodecError> {
+        let mut rest = input.remaining();
+        for _ in 0..count {
+            match ::bincode::serde::borrow_decode_from_slice::<T::View<'_>, _>(rest, CONFIG) {
+                Ok((view, used)) => {
+                    rest = rest.get(used..).unwrap_or_default();
+                    each(view);
+                }
+                Err(e) => {
+                    input.advance(input.remaining().len() - rest.len());
+                    return Err(decode_error(e, input.offset()));
+                }
+            }
+        }
+        input.advance(input.remaining().len() - rest.len());
+        Ok(())
+    }
 }
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
@@ -153,8 +189,7 @@ fn decode_run<T: DeserializeOwned>(
             (Ok(_), Sink::Each(_)) => {}
             (Err(e), _) => {
                 input.advance(input.remaining().len() - rest.len());
-                let source = e.into();
-                return Err(CodecError::Decode { codec: CodecId::BINCODE, offset: input.offset(), source });
+                return Err(decode_error(e, input.offset()));
             }
         }
     }

@@ -55,3 +55,5 @@ mod single_flight_async;
 mod support;
 #[cfg(test)]
 mod uncached;
+#[cfg(test)]
+mod views;

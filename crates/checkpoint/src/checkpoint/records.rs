@@ -6,7 +6,8 @@ use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder_blockstore::codec::{ChunkReader, Codec, CodecError};
+use larder_blockstore::Viewed;
+use larder_blockstore::codec::{Bincode, ChunkReader, Codec, CodecError, CodecId};
 
 use super::PartReader;
 use crate::Error;
@@ -58,6 +59,52 @@ impl<T: 'static> Records<T> {
             self.left = 0;
         }
         seen
+    }
+
+    /// As [`visit`](Self::visit), the [views](Viewed) of the records: of those that [`Bincode`] has written nothing is made,
+    /// others are decoded and then looked at.
+    ///
+    /// # Errors
+    /// As [`visit`](Self::visit). A view that is not one of the record's fields in their order is not recognized as that:
+    /// it fails, or shows other numbers than the record has.
+    pub fn visit_views(
+        &mut self,
+        records_max: usize,
+        mut see: impl FnMut(T::View<'_>),
+    ) -> Result<usize, Error>
+    where
+        T: Viewed,
+    {
+        let seen = self.try_visit_views(records_max.max(1), &mut see);
+        if seen.is_err() {
+            self.left = 0;
+        }
+        seen
+    }
+
+    fn try_visit_views(
+        &mut self,
+        records_max: usize,
+        see: &mut impl FnMut(T::View<'_>),
+    ) -> Result<usize, Error>
+    where
+        T: Viewed,
+    {
+        let is_decoded = self.decoded.len() > 0 || self.codec.id() != CodecId::BINCODE;
+        if is_decoded || self.skip > 0 {
+            return self
+                .try_visit(records_max, &mut |records| records.iter().map(T::view).for_each(&mut *see));
+        }
+        if self.left == 0 || !self.open()? {
+            return Ok(0);
+        }
+        let count = self.in_chunk.min(records_max).min(count_of(self.left));
+        let mut reader = ChunkReader::at(&self.raw, self.offset);
+        let done = Bincode.decode_views::<T>(&mut reader, count, see);
+        let offset = reader.offset();
+        self.pass(count, count, done.map(|()| offset))?;
+        self.left -= count as u64;
+        Ok(count)
     }
 
     fn try_visit(&mut self, records_max: usize, see: &mut impl FnMut(&[T])) -> Result<usize, Error> {

@@ -39,9 +39,12 @@ fn assert_fails(checkpoint: &Checkpoint, partition: usize, what: &str) -> PartEr
         },
     };
     assert!(expected.starts_with(&good), "{what}");
-    if let Ok(records) = checkpoint.read_part(partition).and_then(|part| part.records(Arc::new(Bincode))) {
-        let (seen, error) = visited(records);
-        assert!(expected.starts_with(&seen) && error.is_some(), "{what}");
+    for look in [visited, viewed] {
+        let part = checkpoint.read_part(partition);
+        if let Ok(records) = part.and_then(|part| part.records(Arc::new(Bincode))) {
+            let (seen, error) = look(records);
+            assert!(expected.starts_with(&seen) && error.is_some(), "{what}");
+        }
     }
     assert!(error.to_string().contains(path.to_str().unwrap()), "{what}: {error}");
     assert!(!error.is_retryable(), "{what}: {error}");

@@ -271,10 +271,15 @@ fn a_range_of_records_reads_its_chunks_alone() {
             let (seen, error) = visited(range_of(range.clone())?);
             assert!(read.as_ref().map_or(error.is_some(), |read| *read == seen && error.is_none()));
             // Half of them by one, half by the other.
-            let mut both = range_of(range)?;
+            let mut both = range_of(range.clone())?;
             let mut begun: Vec<u64> = both.by_ref().take(seen.len() / 2).collect::<Result<_, _>>()?;
             begun.extend(visited(both).0);
             assert_eq!(begun, seen);
+            let mut both = range_of(range.clone())?;
+            let mut begun: Vec<u64> = both.by_ref().take(seen.len() / 2).collect::<Result<_, _>>()?;
+            begun.extend(viewed(both).0);
+            assert_eq!(begun, seen);
+            assert_eq!(viewed(range_of(range)?).0, seen);
             read
         };
         for start in 0..=23 {

@@ -70,6 +70,21 @@ pub(crate) fn visited(mut records: Records<u64>) -> (Vec<u64>, Option<Error>) {
     }
 }
 
+/// The same of their views.
+pub(crate) fn viewed(mut records: Records<u64>) -> (Vec<u64>, Option<Error>) {
+    let mut seen = Vec::new();
+    loop {
+        match records.visit_views(3, |record| seen.push(record)) {
+            Ok(0) => return (seen, None),
+            Ok(count) => assert!(count <= 3),
+            Err(error) => {
+                assert_eq!(records.visit_views(3, |_| ()).unwrap(), 0, "it is at its end");
+                return (seen, Some(error));
+            }
+        }
+    }
+}
+
 pub(crate) fn store_in(dir: &TempDir) -> CheckpointStore {
     CheckpointStore::open(address(dir)).unwrap()
 }

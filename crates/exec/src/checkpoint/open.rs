@@ -22,34 +22,23 @@ pub(super) fn open_parts<T: Portable>(checkpoint: Checkpoint) -> Arc<OpenLeaf> {
         let (part, buffers) =
             PartMemory::of(task.context()).read(&checkpoint, partition).map_err(Cause::from)?;
         let records = part.records::<T>(Arc::new(Bincode)).map_err(Cause::from)?;
-        Ok(AnySource::flat(PartSource(Some(Part { records, _buffers: buffers }))))
+        Ok(AnySource::flat(PartSource(Some((records, buffers)))))
     })
 }
 
 /// None once its records are only looked at.
-struct PartSource<T>(Option<Part<T>>);
-
-struct Part<T> {
-    records: Records<T>,
-    _buffers: Buffers,
-}
+struct PartSource<T>(Option<(Records<T>, Buffers)>);
 
 impl<T: 'static> Source<T> for PartSource<T> {
     fn next(&mut self, records_max: usize) -> Result<Option<Batch<T>>, TaskError> {
-        let Some(part) = &mut self.0 else { return Ok(None) };
-        let records = part.records.by_ref().take(records_max.min(BATCH_RECORDS));
+        let Some((records, _)) = &mut self.0 else { return Ok(None) };
+        let records = records.by_ref().take(records_max.min(BATCH_RECORDS));
         let batch = records.collect::<Result<Vec<T>, _>>().map_err(Cause::from)?;
         Ok(if batch.is_empty() { None } else { Some(Batch::Owned(batch)) })
     }
 
-    fn visit(&mut self) -> Option<Box<dyn Visit<T>>> {
-        self.0.take().map(|part| Box::new(part) as Box<dyn Visit<T>>)
-    }
-}
-
-impl<T: 'static> Visit<T> for Part<T> {
-    fn next(&mut self, records_max: usize, see: &mut dyn FnMut(&[T])) -> Result<bool, TaskError> {
-        Ok(self.records.visit(records_max, see).map_err(Cause::from)? > 0)
+    fn visit(&mut self) -> Option<Visit<T>> {
+        self.0.take().map(|(records, _buffers)| Visit::Part { records, _buffers })
     }
 }
 

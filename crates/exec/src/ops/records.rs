@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use larder_blockstore::Viewed;
+
 use crate::batch::{BATCH_RECORDS, Batch};
 use crate::data::Data;
 use crate::error::TaskError;
-use crate::pipeline::{EachRecord, Flow, Operator};
+use crate::pipeline::{EachRecord, Flow, Operator, Sight, Visit};
 
 /// One record out for each record in, by a closure that may fail.
 pub(crate) struct TryMap<F>(pub(crate) Arc<F>);
@@ -40,6 +42,37 @@ impl<T, U, F: Fn(&T) -> U> Operator<T, U> for Map<F> {
 impl<T, U, F: Fn(&T) -> U> EachRecord<T, U> for Map<F> {
     fn one(&self, record: &T) -> Result<U, TaskError> {
         Ok((self.0)(record))
+    }
+}
+
+/// One record out for the view of each record in.
+pub(crate) struct MapView<F>(pub(crate) Arc<F>);
+
+impl<T: Viewed, U, F: Fn(T::View<'_>) -> U> Operator<T, U> for MapView<F> {
+    fn run(&mut self, input: Batch<T>) -> Result<Flow<Batch<U>>, TaskError> {
+        let output = input.as_slice().iter().map(|record| (self.0)(record.view())).collect();
+        Ok(Flow::Batch(Batch::Owned(output)))
+    }
+}
+
+impl<T: Viewed, U, F: Fn(T::View<'_>) -> U> EachRecord<T, U> for MapView<F> {
+    fn one(&self, record: &T) -> Result<U, TaskError> {
+        Ok((self.0)(record.view()))
+    }
+
+    fn each(
+        &self,
+        records: &mut Visit<T>,
+        records_max: usize,
+        sight: &mut Sight<'_>,
+        mut pass_on: impl FnMut(U),
+    ) -> Result<bool, TaskError> {
+        records.next_views(records_max, |view| {
+            sight.of(|| {
+                pass_on((self.0)(view));
+                Ok(())
+            });
+        })
     }
 }
 

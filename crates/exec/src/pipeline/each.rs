@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::marker::PhantomData;
 
-use super::{AnyOperator, ErasedOperator, ErasedSource, Flow, Operator, Source, Typed, TypedOperator, Visit};
+use super::{
+    AnyOperator, ErasedOperator, ErasedSource, Flow, Made, Operator, Source, Typed, TypedOperator, Visit,
+};
 use crate::batch::{AnyBatch, BATCH_RECORDS, Batch};
 use crate::error::{Cause, TaskError};
 use crate::task::{Place, Task};
@@ -12,6 +14,45 @@ use crate::task::{Place, Task};
 pub(crate) trait EachRecord<I, O>: Operator<I, O> {
     /// What it gives for a record.
     fn one(&self, record: &I) -> Result<O, TaskError>;
+
+    /// Passes on what it gives for each of the next records, at most `records_max`; false at the end.
+    fn each(
+        &self,
+        records: &mut Visit<I>,
+        records_max: usize,
+        sight: &mut Sight<'_>,
+        mut pass_on: impl FnMut(O),
+    ) -> Result<bool, TaskError>
+    where
+        I: 'static,
+    {
+        records.next(records_max, &mut |records| {
+            sight.of(|| records.iter().try_for_each(|record| self.one(record).map(&mut pass_on)));
+        })
+    }
+}
+
+/// Says who works, while records are decoded and looked at by turns, and keeps the first failure of who looks.
+pub(crate) struct Sight<'a> {
+    task: &'a Task,
+    decoding: Place,
+    looking: Place,
+    failed: Result<(), TaskError>,
+}
+
+impl Sight<'_> {
+    /// Looks at records, unless that has failed before.
+    #[inline]
+    pub(crate) fn of(&mut self, look: impl FnOnce() -> Result<(), TaskError>) {
+        if self.failed.is_err() {
+            return;
+        }
+        self.task.working_on(self.looking);
+        self.failed = look();
+        if self.failed.is_ok() {
+            self.task.working_on(self.decoding);
+        }
+    }
 }
 
 /// As [`any_operator`](super::any_operator). Where it is the first that gets the records of stored bytes, they are not
@@ -22,13 +63,13 @@ pub(crate) fn any_each<I: 'static, O: 'static>(operator: impl EachRecord<I, O> +
 
 /// An operator that gives one record for each, and can be put together with where they come from.
 pub(crate) trait ErasedEach: ErasedOperator {
-    fn over(self: Box<Self>, records: Viewed) -> Result<Box<dyn ErasedSource>, TaskError>;
+    fn over(self: Box<Self>, records: Seen) -> Result<Box<dyn ErasedSource>, TaskError>;
 }
 
 /// Records to be looked at, by an operator at `place`.
-pub(crate) struct Viewed {
+pub(crate) struct Seen {
     pub(super) task: Task,
-    /// A boxed [`Visit`].
+    /// A [`Visit`].
     pub(super) visit: Box<dyn Any>,
     pub(super) visit_place: Place,
     pub(super) place: Place,
@@ -51,9 +92,9 @@ impl<I: 'static, O: 'static, P: EachRecord<I, O> + 'static> ErasedOperator for T
 }
 
 impl<I: 'static, O: 'static, P: EachRecord<I, O> + 'static> ErasedEach for TypedEach<I, O, P> {
-    fn over(self: Box<Self>, records: Viewed) -> Result<Box<dyn ErasedSource>, TaskError> {
-        let Viewed { task, visit, visit_place, place } = records;
-        let visit = *visit.downcast::<Box<dyn Visit<I>>>().map_err(|_| Cause::Internal)?;
+    fn over(self: Box<Self>, records: Seen) -> Result<Box<dyn ErasedSource>, TaskError> {
+        let Seen { task, visit, visit_place, place } = records;
+        let visit = *visit.downcast::<Visit<I>>().map_err(|_| Cause::Internal)?;
         let each = Each { task, visit, visit_place, operator: self.0.0, place, output: PhantomData };
         Ok(Box::new(Typed(EachSource(Some(each)), PhantomData)))
     }
@@ -61,29 +102,20 @@ impl<I: 'static, O: 'static, P: EachRecord<I, O> + 'static> ErasedEach for Typed
 
 struct Each<I, O, P> {
     task: Task,
-    visit: Box<dyn Visit<I>>,
+    visit: Visit<I>,
     visit_place: Place,
     operator: P,
     place: Place,
     output: PhantomData<O>,
 }
 
-impl<I, O, P: EachRecord<I, O>> Each<I, O, P> {
+impl<I: 'static, O, P: EachRecord<I, O>> Each<I, O, P> {
     /// Passes on what there is for each of the next records, at most `records_max`; false at the end.
-    fn next(&mut self, records_max: usize, mut pass_on: impl FnMut(O)) -> Result<bool, TaskError> {
+    fn next(&mut self, records_max: usize, pass_on: impl FnMut(O)) -> Result<bool, TaskError> {
         let Self { task, visit, visit_place, operator, place, .. } = self;
-        let mut failed = Ok(());
-        let more = visit.next(records_max, &mut |records| {
-            if failed.is_err() {
-                return;
-            }
-            task.working_on(*place);
-            failed = records.iter().try_for_each(|record| operator.one(record).map(&mut pass_on));
-            if failed.is_ok() {
-                task.working_on(*visit_place);
-            }
-        });
-        failed.and(more)
+        let mut sight = Sight { task, decoding: *visit_place, looking: *place, failed: Ok(()) };
+        let more = operator.each(visit, records_max, &mut sight, pass_on);
+        sight.failed.and(more)
     }
 }
 
@@ -98,12 +130,12 @@ impl<I: 'static, O: 'static, P: EachRecord<I, O> + 'static> Source<O> for EachSo
         Ok(more.then_some(Batch::Owned(batch)))
     }
 
-    fn visit(&mut self) -> Option<Box<dyn Visit<O>>> {
-        self.0.take().map(|each| Box::new(each) as Box<dyn Visit<O>>)
+    fn visit(&mut self) -> Option<Visit<O>> {
+        self.0.take().map(|each| Visit::Made(Box::new(each)))
     }
 }
 
-impl<I, O, P: EachRecord<I, O>> Visit<O> for Each<I, O, P> {
+impl<I: 'static, O, P: EachRecord<I, O>> Made<O> for Each<I, O, P> {
     fn next(&mut self, records_max: usize, see: &mut dyn FnMut(&[O])) -> Result<bool, TaskError> {
         Each::next(self, records_max, |record| see(std::slice::from_ref(&record)))
     }

@@ -10,7 +10,7 @@ mod variant;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use self::reader::Reader;
 use super::shape::{Body, Definition, Seen, Shape, Shapes, Variant};
@@ -19,7 +19,7 @@ use super::shape::{Body, Definition, Seen, Shape, Shapes, Variant};
 const READS_MAX: usize = 1_000;
 
 /// The shape of `T`, if it was seen to its end.
-pub(super) fn trace<T: DeserializeOwned>() -> Option<Shapes> {
+pub(super) fn trace<T: Deserialize<'static>>() -> Option<Shapes> {
     let trace = RefCell::new(Trace::default());
     let mut root = Shape::Unknown;
     for _ in 0..READS_MAX {

@@ -112,9 +112,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         deserialize_f32 visit_f32 1.0, "f32";
         deserialize_f64 visit_f64 1.0, "f64";
         deserialize_char visit_char 'a', "char";
-        deserialize_str visit_str "", "text";
+        deserialize_str visit_borrowed_str "", "text";
         deserialize_string visit_string String::new(), "text";
-        deserialize_bytes visit_bytes &[], "bytes";
+        deserialize_bytes visit_borrowed_bytes &[], "bytes";
         deserialize_byte_buf visit_byte_buf Vec::new(), "bytes";
     }
 
