@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use get_size2::GetSize;
+use larder::Viewed;
 use larder::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,14 @@ struct Reading {
     key: i32,
     value: f64,
     name: String,
+}
+
+impl Viewed for Reading {
+    type View<'a> = (i64, i32, f64, &'a str);
+
+    fn view(&self) -> Self::View<'_> {
+        (self.id, self.key, self.value, &self.name)
+    }
 }
 
 impl Reading {
@@ -49,11 +58,17 @@ pub fn run(work: &Work) -> Result<Times, Failure> {
         checkpoint.wait()?;
     }
     let first_seconds = started.elapsed().as_secs_f64();
-    let mut read_seconds = Vec::new();
-    for _ in 0..work.reads {
-        let started = Instant::now();
-        sums.push(sum()?);
-        read_seconds.push(started.elapsed().as_secs_f64());
-    }
-    Ok(Times { first_seconds, read_seconds, sums })
+    let values = readings.map_view(|(_, _, value, _)| value)?;
+    let view_sum = || values.aggregate(0.0, |sum, value| sum + value, |a, b| a + b);
+    let mut timed = |sum: &dyn Fn() -> Result<f64, larder::Error>| -> Result<Vec<f64>, Failure> {
+        let mut seconds = Vec::new();
+        for _ in 0..work.reads {
+            let started = Instant::now();
+            sums.push(sum()?);
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+        Ok(seconds)
+    };
+    let (read_seconds, view_seconds) = (timed(&sum)?, timed(&view_sum)?);
+    Ok(Times { first_seconds, read_seconds, view_seconds, sums })
 }
