@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use larder_blockstore::Viewed;
 use larder_blockstore::codec::{Bincode, ChunkReader, Codec, CodecError, Pod};
 use larder_blockstore::format::{Chunk, ChunkEncoder, Compression};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The most records read as one type from one input.
@@ -43,6 +45,10 @@ pub fn pod_and_bincode(data: &[u8]) {
     check::<Row>(Bincode, data);
     check::<[u8; 17]>(Bincode, data);
     check::<()>(Bincode, data);
+    looked_at::<u64>(data);
+    looked_at::<String>(data);
+    looked_at::<Option<Option<char>>>(data);
+    looked_at::<(i64, Option<String>, bool, (String, u8))>(data);
 
     check::<u8>(Pod, data);
     check::<u64>(Pod, data);
@@ -87,6 +93,23 @@ fn check<T: Debug + PartialEq + 'static>(codec: impl Codec<T> + Copy, data: &[u8
     assert!(whole.is_ok() && reader.offset() == read, "{whole:?}");
     assert_eq!(format!("[{}]", shown.join(", ")), format!("{records:?}"));
     let _ = codec.decode_into(&mut reader, RECORDS_MAX, &mut together);
+}
+
+/// Views are those of the records, as far as there are records.
+fn looked_at<T>(data: &[u8])
+where
+    T: Viewed + Serialize + DeserializeOwned,
+    for<'a> T::View<'a>: Debug,
+{
+    let chunk = data.to_vec().into();
+    let (mut by_record, mut by_view) = (ChunkReader::at(&chunk, 0), ChunkReader::at(&chunk, 0));
+    let (mut records, mut views) = (Vec::new(), Vec::new());
+    let made = Bincode.decode_each(&mut by_record, RECORDS_MAX, &mut |record: &T| {
+        records.push(format!("{:?}", record.view()));
+    });
+    let seen = Bincode.decode_views::<T>(&mut by_view, RECORDS_MAX, |view| views.push(format!("{view:?}")));
+    assert_eq!(views, records);
+    assert_eq!((made.is_ok(), by_record.offset()), (seen.is_ok(), by_view.offset()), "{made:?} {seen:?}");
 }
 
 /// Written again, the records read back as they were. Compared as text: a NaN is not equal to itself.

@@ -11,6 +11,7 @@ use super::{Inner, PartState, Phase};
 use crate::commit::PublishError;
 use crate::error::PartError;
 use crate::manifest::Part;
+use crate::objects::Closing;
 use crate::{Checkpoint, Error, Manifest, Step, layout};
 
 /// How often a commit publishes before it leaves an unknown outcome to the caller.
@@ -60,22 +61,25 @@ impl Inner {
                 }
                 closing
             };
-            closing.into_iter().try_for_each(|partition| self.finished(partition).map(drop))?;
+            for (partition, part, closing) in closing {
+                self.closed(partition, &part, &closing)?;
+            }
         }
     }
 
     /// The parts that are still being closed, of an attempt whose parts are all finished.
-    fn closing(&self, parts: &[PartState]) -> Result<Vec<u32>, Error> {
-        let those = |is_meant: fn(&PartState) -> bool| {
-            (0..).zip(parts).filter(move |(_, part)| is_meant(part)).map(|(partition, _)| partition)
-        };
-        let is_missing = |part: &PartState| part.part().is_none();
-        if let Some(first) = those(is_missing).next() {
-            let missing = those(is_missing).count();
+    fn closing(&self, parts: &[PartState]) -> Result<Vec<(u32, Part, Arc<dyn Closing>)>, Error> {
+        let mut missing = (0..).zip(parts).filter(|(_, part)| part.part().is_none());
+        if let Some((first, _)) = missing.next() {
             let at = self.shared.place(Step::PublishManifest, &self.object());
+            let missing = 1 + missing.count();
             return Err(Error::Incomplete { at, missing, first, partitions: self.spec.partitions });
         }
-        Ok(those(|part| matches!(part, PartState::Finished(_, Some(_)))).collect())
+        let closing = |(partition, part): (u32, &PartState)| match part {
+            PartState::Finished(part, Some(closing)) => Some((partition, part.clone(), Arc::clone(closing))),
+            _ => None,
+        };
+        Ok((0..).zip(parts).filter_map(closing).collect())
     }
 
     fn manifest(&self, parts: Vec<Part>) -> Manifest {

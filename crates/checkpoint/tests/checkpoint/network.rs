@@ -6,8 +6,9 @@ mod hdfs;
 mod s3;
 
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use larder_checkpoint::{Builder, Error, HookAction, Step};
@@ -75,4 +76,40 @@ fn a_part_that_cannot_be_closed_is_not_finished_and_can_be_written_again() {
         attempt.verify_part(1).unwrap();
         assert_eq!(read(&attempt.commit().unwrap()).unwrap(), records);
     }
+}
+
+/// What another thread finds out while a commit waits is what the commit says.
+#[test]
+fn a_commit_that_waits_says_which_part_another_thread_found_unfinished() {
+    let Some(site) = Kind::Hdfs.fresh() else { return };
+    let records = numbers(1);
+    let (reached, is_reached) = mpsc::channel();
+    let (go, may_go) = mpsc::channel();
+    let (stops, failures) = (Mutex::new(Some((reached, may_go))), AtomicBool::new(true));
+    let hook = move |step, object: &str| match step == Step::AwaitPart {
+        true if object.contains("part-00000") => {
+            if let Some((reached, may_go)) = stops.lock().unwrap().take() {
+                reached.send(()).unwrap();
+                may_go.recv().unwrap();
+            }
+            HookAction::Continue
+        }
+        true if object.contains("part-00001") && failures.swap(false, Ordering::Relaxed) => {
+            HookAction::FailBefore(ErrorKind::Other)
+        }
+        _ => HookAction::Continue,
+    };
+    let store = site.builder().hook(hook).open().unwrap();
+    let attempt = store.begin(NAME, spec(&records)).unwrap();
+    write_parts(&attempt, &records).unwrap();
+    thread::scope(|scope| {
+        let commit = scope.spawn(|| attempt.commit());
+        is_reached.recv().unwrap();
+        assert_eq!(attempt.verify_part(1).unwrap_err().place().unwrap().step, Step::AwaitPart);
+        go.send(()).unwrap();
+        let error = commit.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Incomplete { missing: 1, first: 1, .. }), "{error}");
+    });
+    write_part(&attempt, 1, &records[1]).unwrap();
+    assert_eq!(read(&attempt.commit().unwrap()).unwrap(), records);
 }
