@@ -17,11 +17,10 @@ use crate::memory::MemoryManager;
 use crate::metrics::{Counters, LiveCounters};
 use crate::policy::{Candidate, Slot};
 use crate::record::RecordKind;
-use crate::residence::{Form, MemoryCopy};
+use crate::residence::{Blanks, Form, MemoryCopy};
 use crate::serialized::SerializedBlock;
 use crate::status::{BlockStatus, DatasetStatus};
 use crate::store::Core;
-use crate::sync::atomic::AtomicBool;
 use crate::table::{Claim, Listed, State, Stored, Table};
 use crate::tier::{Pins, Tier};
 use crate::writer::BlockWriter;
@@ -91,6 +90,7 @@ pub(crate) struct Inner<T> {
     pub(crate) core: Arc<Core>,
     pub(crate) facts: Arc<DatasetFacts<T>>,
     pub(crate) table: Table<T>,
+    blanks: Blanks<T>,
     this: Weak<Self>,
 }
 
@@ -106,7 +106,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| {
             let owner: Weak<Self> = Weak::clone(this);
-            Self { core, facts: Arc::new(facts(owner)), table: Table::new(), this: Weak::clone(this) }
+            Self {
+                core,
+                facts: Arc::new(facts(owner)),
+                table: Table::new(),
+                blanks: Blanks::new(),
+                this: Weak::clone(this),
+            }
         })
     }
 
@@ -135,7 +141,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// A copy in memory of one of its blocks.
     pub(crate) fn copy(&self, partition: u32, form: Form<T>) -> Arc<MemoryCopy<T>> {
-        Arc::new(MemoryCopy { facts: Arc::clone(&self.facts), partition, form, left: AtomicBool::new(false) })
+        let mut blank = self.blanks.take(&self.facts);
+        match Arc::get_mut(&mut blank) {
+            Some(copy) => {
+                (copy.partition, copy.form) = (partition, form);
+                blank
+            }
+            None => Arc::new(MemoryCopy::new(Arc::clone(&self.facts), partition, form)),
+        }
     }
 
     /// A copy, made known to its tier; it becomes visible to readers with the table. Where there is one on disk too, it

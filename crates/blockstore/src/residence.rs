@@ -7,6 +7,7 @@ use crate::error::Residence;
 use crate::memory::{MemoryMode, Reservation};
 use crate::region::arena_bytes;
 use crate::serialized::SerializedBlock;
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Values on the heap: runs of records, none of which is ever moved once it is full.
@@ -36,6 +37,41 @@ impl<T> Drop for MemoryCopy<T> {
     }
 }
 
+/// Copies that are made ahead, many at once, so that they lie side by side: a read counts its handle in the copy, and where
+/// each lies behind its block's bytes, every count is on a page of its own.
+pub(crate) struct Blanks<T>(Mutex<BlanksMade<T>>);
+
+struct BlanksMade<T> {
+    blanks: Vec<Arc<MemoryCopy<T>>>,
+    /// As many as there have been before, so that a dataset of few blocks has few.
+    next: usize,
+}
+
+/// Some ten KiB of them.
+const BLANKS_MAX: usize = 64;
+
+impl<T> Blanks<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(BlanksMade { blanks: Vec::new(), next: 1 }))
+    }
+
+    /// A copy of nothing, which nobody else has.
+    pub(crate) fn take(&self, facts: &Arc<DatasetFacts<T>>) -> Arc<MemoryCopy<T>> {
+        let mut made = self.0.lock();
+        if let Some(blank) = made.blanks.pop() {
+            return blank;
+        }
+        let blank = || {
+            let values = Values { runs: Vec::new(), records: 0, charge: None };
+            Arc::new(MemoryCopy::new(Arc::clone(facts), 0, Form::Values(values)))
+        };
+        let count = made.next;
+        made.next = (2 * count).min(BLANKS_MAX);
+        made.blanks.extend((1..count).map(|_| blank()));
+        blank()
+    }
+}
+
 /// Whichever form a copy in memory has.
 pub(crate) enum Form<T> {
     Values(Values<T>),
@@ -43,6 +79,10 @@ pub(crate) enum Form<T> {
 }
 
 impl<T> MemoryCopy<T> {
+    pub(crate) fn new(facts: Arc<DatasetFacts<T>>, partition: u32, form: Form<T>) -> Self {
+        Self { facts, partition, form, left: AtomicBool::new(false) }
+    }
+
     /// The store does not list it any more; readers may hold it still.
     pub(crate) fn leaves(&self) {
         self.facts.tier.count_leaving(self.charged_bytes());

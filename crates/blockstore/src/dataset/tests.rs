@@ -71,6 +71,24 @@ fn plant(dataset: &StoredDataset<u64>, memory: Option<SerializedBlock>, disk: Op
     flight.settle(None);
 }
 
+#[test]
+fn each_copy_is_somebodys_own_and_those_made_ahead_keep_nothing_alive() {
+    let (_scratch, store) = store();
+    let dataset = dataset(&store, StorageLevel::MEMORY_ONLY_SER);
+    let inner = dataset.inner();
+    let form = || Form::Bytes { mode: MemoryMode::Heap, bytes: good() };
+    let copies: Vec<_> = (0..200).map(|partition| inner.copy(partition, form())).collect();
+    for (partition, copy) in (0..).zip(&copies) {
+        assert_eq!((copy.partition, copy.records(), Arc::strong_count(copy)), (partition, 1_000, 1));
+        assert_eq!(copy.residence(), Residence::HeapBytes);
+    }
+    let facts = Arc::downgrade(&copies[0].facts);
+    assert!(facts.strong_count() > 200, "some are made ahead");
+    drop(copies);
+    drop(dataset);
+    assert_eq!(facts.strong_count(), 0);
+}
+
 fn read(dataset: &StoredDataset<u64>) -> Result<Option<Vec<u64>>, Error> {
     dataset.get(0)?.map(|block| block.into_records().collect()).transpose()
 }

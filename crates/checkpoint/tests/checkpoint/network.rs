@@ -6,8 +6,8 @@ mod hdfs;
 mod s3;
 
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, mpsc};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
