@@ -18,6 +18,13 @@ use crate::{Checkpoint, Error, Manifest, Step, layout};
 const PUBLISH_TRIES: u32 = 3;
 const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
 
+/// A finished part that is still being closed.
+struct Unclosed {
+    partition: u32,
+    part: Part,
+    closing: Arc<dyn Closing>,
+}
+
 impl Inner {
     pub(super) fn commit(&self) -> Result<Checkpoint, Error> {
         let (manifest, before) = self.start_commit()?;
@@ -61,14 +68,12 @@ impl Inner {
                 }
                 closing
             };
-            for (partition, part, closing) in closing {
-                self.closed(partition, &part, &closing)?;
-            }
+            closing.iter().try_for_each(|it| self.closed(it.partition, &it.part, &it.closing))?;
         }
     }
 
     /// The parts that are still being closed, of an attempt whose parts are all finished.
-    fn closing(&self, parts: &[PartState]) -> Result<Vec<(u32, Part, Arc<dyn Closing>)>, Error> {
+    fn closing(&self, parts: &[PartState]) -> Result<Vec<Unclosed>, Error> {
         let mut missing = (0..).zip(parts).filter(|(_, part)| part.part().is_none());
         if let Some((first, _)) = missing.next() {
             let at = self.shared.place(Step::PublishManifest, &self.object());
@@ -76,7 +81,9 @@ impl Inner {
             return Err(Error::Incomplete { at, missing, first, partitions: self.spec.partitions });
         }
         let closing = |(partition, part): (u32, &PartState)| match part {
-            PartState::Finished(part, Some(closing)) => Some((partition, part.clone(), Arc::clone(closing))),
+            PartState::Finished(part, Some(closing)) => {
+                Some(Unclosed { partition, part: part.clone(), closing: Arc::clone(closing) })
+            }
             _ => None,
         };
         Ok((0..).zip(parts).filter_map(closing).collect())

@@ -38,7 +38,7 @@ impl<T: 'static> Source<T> for PartSource<T> {
     }
 
     fn visit(&mut self) -> Option<Visit<T>> {
-        self.0.take().map(|(records, _buffers)| Visit::Part { records, _buffers })
+        self.0.take().map(|(records, _buffers)| Visit::Part { records: Box::new(records), _buffers })
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) enum Visit<T> {
     /// Those of a stored block of bytes.
     Block(OwnedBatches<T>),
     /// Those of a part of a checkpoint.
-    Part { records: Records<T>, _buffers: Buffers },
+    Part { records: Box<Records<T>>, _buffers: Buffers },
     /// What an operator makes of such records.
     Made(Box<dyn Made<T>>),
 }
