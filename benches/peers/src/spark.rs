@@ -10,7 +10,7 @@
 //! counts; Spark's is neither.
 //!
 //! Reading again is told twice: `read` makes each record and sums, as Spark's RDDs do; `read_view` sums over views of
-//! the records, which takes no copy of the string, as Spark's DataFrames need not. Spark's side of both is the same.
+//! the records, which steps over the string, as Spark's DataFrames need not. Spark's side of both is the same.
 
 mod install;
 pub mod larder;

@@ -6,7 +6,8 @@ use serde::Deserialize;
 /// are copied.
 ///
 /// The view has the fields of the record in the record's order, and what a field owns it borrows: `&str` for a
-/// [`String`], `&[u8]` for bytes, and the view of a record for a record. serde must read a view from what it writes for the
+/// [`String`], `&[u8]` for bytes, and the view of a record for a record. A text that is only stepped over may be bytes as
+/// well: then nobody looks whether it is UTF-8. serde must read a view from what it writes for the
 /// record, and that view must be the one that [`view`](Self::view) gives; a block of values is looked at by the one
 /// way, a block of bytes by the other.
 ///

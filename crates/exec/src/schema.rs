@@ -42,8 +42,8 @@ pub(crate) fn check_view<T: DeserializeOwned + Viewed>() -> Result<(), String> {
         let untraced = if of_record.is_none() { record } else { view };
         return Err(format!("the shape of {untraced} cannot be seen from its type: use `map`"));
     };
-    // Written alike.
-    let layout = |shapes: &Shapes| shapes.bare().replace("[u8 ]", "bytes ");
+    // All three are written as a length and so many bytes.
+    let layout = |shapes: &Shapes| shapes.bare().replace("[u8 ]", "bytes ").replace("text ", "bytes ");
     if layout(of_record) == layout(of_view) {
         return Ok(());
     }

@@ -244,6 +244,40 @@ impl Viewed for Misread {
     }
 }
 
+/// The same with a name that is not looked at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Dated(Person);
+
+impl HeapSize for Dated {
+    fn heap_bytes(&self) -> usize {
+        self.0.name.heap_bytes() + self.0.photo.heap_bytes()
+    }
+}
+
+impl Viewed for Dated {
+    type View<'a> = (&'a [u8], u32, &'a [u8]);
+
+    fn view(&self) -> Self::View<'_> {
+        (self.0.name.as_bytes(), self.0.born, &self.0.photo)
+    }
+}
+
+#[test]
+fn a_text_that_is_stepped_over_is_viewed_as_bytes() -> Done {
+    let context = context()?;
+    let dated = context.range(0..100, 2)?.map(|n| {
+        Dated(Person { name: "ö".repeat(*n as usize % 3), born: *n as u32, photo: vec![0; *n as usize % 2] })
+    });
+    for level in LEVELS {
+        let dated = dated.map(Clone::clone).persist(level)?;
+        assert_eq!(dated.count()?, 100);
+        let seen = dated.map_view(|(name, born, photo)| (name.len(), born, photo.len()))?.collect()?;
+        let expected = |n: u32| (2 * (n as usize % 3), n, n as usize % 2);
+        assert_eq!(seen, (0..100).map(expected).collect::<Vec<_>>(), "{level}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_view_that_is_not_the_records_is_refused_before_anything_runs() -> Done {
     let context = context()?;

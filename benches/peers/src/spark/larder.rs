@@ -19,10 +19,10 @@ struct Reading {
 }
 
 impl Viewed for Reading {
-    type View<'a> = (i64, i32, f64, &'a str);
+    type View<'a> = (i64, i32, f64, &'a [u8]);
 
     fn view(&self) -> Self::View<'_> {
-        (self.id, self.key, self.value, &self.name)
+        (self.id, self.key, self.value, self.name.as_bytes())
     }
 }
 
